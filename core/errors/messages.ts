@@ -1,0 +1,79 @@
+// Every error code of the engine and its sentence, in one table; where qemu-img has a sentence for the case, it is the same.
+import { luksMessages } from './messages/luks.ts';
+import { qcowMessages } from './messages/qcow.ts';
+import { qcow2Messages } from './messages/qcow2.ts';
+import { qedMessages } from './messages/qed.ts';
+import { vdiMessages } from './messages/vdi.ts';
+import { vhdMessages } from './messages/vhd.ts';
+import { vhdxMessages } from './messages/vhdx.ts';
+import { vmdkMessages } from './messages/vmdk.ts';
+import type { ErrorDetail, Sentence } from './sentence.ts';
+
+export type { ErrorDetail };
+
+const table = {
+  // what was asked
+  'request/cancelled': 'Cancelled',
+  'request/out-of-range': (d) => `The range ${d.start}+${d.length} lies outside the disk of ${d.size} bytes`,
+  'request/invalid-option': (d) => `Invalid parameter '${d.name}'`,
+  'request/invalid-value': (d) => `${d.reason}`,
+  'request/unsupported': (d) => `${d.what}`,
+
+  // bytes on the host
+  'storage/open': (d) => `${d.reason}`,
+  'storage/not-a-file': (d) => `'${d.name}' is ${d.found}, not a regular file or a block device`,
+  'storage/directory': 'A regular file was expected, but something else was given',
+  'storage/read': (d) => `${d.reason}`,
+  'storage/write': (d) => `${d.reason}`,
+  'storage/flush': (d) => `${d.reason}`,
+  'storage/truncate': (d) => `${d.reason}`,
+  'storage/short-read': (d) => `Only ${d.found} of ${d.length} bytes could be read; the file ends at ${d.size}`,
+  'storage/too-large': (d) => `${d.found} is beyond what can be addressed exactly (${Number.MAX_SAFE_INTEGER})`,
+  'storage/read-only': 'The file is open for reading only',
+  'storage/locked': (d) =>
+    d.exclusive === true ? `Failed to get "${d.permission}" lock` : `Failed to get shared "${d.permission}" lock`,
+  'storage/closed': 'The file is closed already',
+  'storage/shrank': (d) => `The file was ${d.expected} bytes when it was opened and is ${d.found} now`,
+
+  // declared structures
+  'bytes/limit': (d) => `${d.field}: found ${d.found}, allowed ${d.allowed}`,
+  'bytes/truncated': (d) => `${d.structure} needs ${d.length} bytes, ${d.found} are there`,
+
+  // packed units
+  'packed/damaged': (d) => `A compressed unit (${d.codec}) cannot be decoded: ${d.reason}`,
+
+  // opening
+  'format/unknown': (d) => `Unknown driver '${d.name}'`,
+  'format/unknown-output': (d) => `Unknown file format '${d.name}'`,
+  'format/no-create': (d) => `Format driver '${d.name}' does not support image creation`,
+  'format/read-only': (d) => `${d.format} images are only read here`,
+  'gate/loop': (d) => `Backing file '${d.name}' creates an infinite loop.`,
+  'gate/depth': (d) => `The backing chain is deeper than ${d.allowed} images`,
+  'gate/scheme': (d) =>
+    `The image names '${d.name}', which is not a path of a file; names with a protocol are not followed`,
+  'gate/refused': (d) => `The image names '${d.name}', which may not be opened: ${d.reason}`,
+  'gate/backing': (d) => `Could not open backing file: ${d.reason}`,
+
+  // raw
+  'raw/size': (d) => `A raw image holds ${d.size} bytes; ${d.found} was asked`,
+
+  ...qcow2Messages,
+  ...qcowMessages,
+  ...qedMessages,
+  ...vhdMessages,
+  ...vhdxMessages,
+  ...vmdkMessages,
+  ...vdiMessages,
+  ...luksMessages,
+} as const satisfies Record<string, Sentence>;
+
+export type ErrorCode = keyof typeof table;
+
+/** The sentence for `code`, filled with `detail`. */
+export function sentence(code: ErrorCode, detail: ErrorDetail): string {
+  const entry: Sentence = table[code];
+  return typeof entry === 'string' ? entry : entry(detail);
+}
+
+/** All codes, for the documentation and for the test that looks for unused ones. */
+export const errorCodes = Object.keys(table) as ErrorCode[];

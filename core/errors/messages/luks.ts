@@ -1,0 +1,4 @@
+// Codes and sentences of luks.
+import type { Sentence } from '../sentence.ts';
+
+export const luksMessages = {} as const satisfies Record<string, Sentence>;

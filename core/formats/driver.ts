@@ -1,0 +1,169 @@
+// What a format is to the rest of the engine: a table of functions and facts.
+import type { Annotation } from '../bytes/struct.ts';
+import type { BackingReference, BlockNode } from '../block/node.ts';
+import type { Storage } from '../block/storage.ts';
+import type { HostOffset, HostRange } from '../block/units.ts';
+import type { Where } from '../errors/image-error.ts';
+import type { Job } from '../job.ts';
+import type { FormatId } from './format-id.ts';
+
+/** How an image may reach other files. The policy is the caller's (`gate.ts`); a driver only asks. */
+export interface OpenGate {
+  /** Opens the layer below, read-only. `format` null: probe. Throws `gate/*`. */
+  openImage(reference: { from: string; path: string; format: string | null }): BlockNode;
+  /** Opens another file of the same image (data file, extent), with the same access as the image itself. */
+  openFile(reference: { from: string; path: string; role: string }): Storage;
+}
+
+export interface OpenRequest {
+  readonly writable: boolean;
+  readonly gate: OpenGate;
+  /** False: do not open the layer below (info, check, unsafe rebase); `backing` is then null and unallocated reads as zero. */
+  readonly withBacking: boolean;
+  /** Settings of the one who opens, not of the image (`offset`/`size` of raw, `lazy-refcounts` of qcow2, …); unknown names are refused. */
+  readonly runtime: Readonly<Record<string, string>>;
+  /** Open even if the image is marked corrupt or needs repair: check does. */
+  readonly forRepair: boolean;
+}
+
+export type OptionValue = string | number | boolean;
+
+/** One creation option: draws the form, the help and the check of `-o`. */
+export interface OptionRow {
+  readonly name: string;
+  readonly type: 'string' | 'size' | 'number' | 'bool';
+  /** The line of `-o help`. */
+  readonly meaning: string;
+  /** The values allowed, where they are few. */
+  readonly values?: readonly string[];
+  /** What is used when it is not given, if that is a fixed value. */
+  readonly default?: OptionValue;
+  /** In the line that create prints: always, or only when it was given. Rows stand in the order of that line. */
+  readonly shown: 'always' | 'given';
+  /** It can be amended later. */
+  readonly amendable?: boolean;
+}
+
+export interface CreateRequest {
+  /** Empty and writable: the file of the image. */
+  readonly storage: Storage;
+  /** The name it will have (it may carry another while it is written). */
+  readonly name: string;
+  /** Virtual size in bytes. */
+  readonly size: number;
+  /** Values by option name, of the types that the rows say; defaults are not filled in. */
+  readonly options: Readonly<Record<string, OptionValue>>;
+  readonly backing: BackingReference | null;
+  /** A further empty file of the same image beside it (`path` as the image will record it). */
+  createFile(path: string, role: string): Storage;
+  readonly job: Job;
+}
+
+/** A tree of facts in qemu-img's spelling and order (`Format specific information`). */
+export type FactValue = string | number | boolean | FactTree | readonly FactValue[];
+export interface FactTree {
+  readonly [key: string]: FactValue;
+}
+
+export interface SnapshotFacts {
+  readonly id: string;
+  readonly name: string;
+  /** Bytes of saved machine state. */
+  readonly vmStateSize: number;
+  readonly dateSeconds: number;
+  readonly dateNanoseconds: number;
+  readonly vmClockNanoseconds: number;
+  /** Instruction count of record/replay; null where the snapshot has none. */
+  readonly icount: number | null;
+  /** Virtual size when it was taken. */
+  readonly diskSize: number;
+}
+
+/** What an image says of itself. Sizes in bytes. */
+export interface ImageFacts {
+  readonly clusterSize: number | null;
+  readonly encrypted: boolean;
+  /** Not closed cleanly by its last writer; null: the format has no such mark and qemu-img prints no `dirty-flag`. */
+  readonly dirty: boolean;
+  readonly backing: BackingReference | null;
+  readonly specific: { readonly type: string; readonly data: FactTree } | null;
+  readonly snapshots: readonly SnapshotFacts[];
+  /** Facts that qemu-img does not print (under `platter` in the JSON). */
+  readonly further: FactTree | null;
+}
+
+/** A stretch of the file and what it is for. */
+export interface Region {
+  readonly start: HostOffset;
+  readonly length: number;
+  readonly label: string;
+  readonly kind: 'header' | 'table' | 'log' | 'data' | 'lost';
+  annotate(window: HostRange): Annotation[];
+}
+
+/** One thing that a check found. `text` is the line that qemu-img prints for it, or one in its style. */
+export interface Finding {
+  readonly code: string;
+  readonly severity: 'corruption' | 'leak' | 'error';
+  readonly text: string;
+  readonly where: Where;
+  /** Clusters (or blocks) it counts for. */
+  readonly count: number;
+  /** What a repair would do; null: nothing is known. */
+  readonly repair: string | null;
+}
+
+/** The figures at the end of a check. Counts are in clusters (blocks, grains); null: the format has no such figure. */
+export interface CheckSummary {
+  readonly imageEndOffset: number | null;
+  readonly totalClusters: number | null;
+  readonly allocatedClusters: number | null;
+  readonly fragmentedClusters: number | null;
+  readonly compressedClusters: number | null;
+}
+
+export interface MeasureRequest {
+  readonly size: number;
+  readonly options: Readonly<Record<string, OptionValue>>;
+  readonly backing: BackingReference | null;
+  /** The runs that will be stored, as what a convert would write; null: an empty disk. Called once. */
+  readonly data: (() => Iterable<{ start: number; length: number }>) | null;
+}
+
+export interface Measurement {
+  /** Bytes the new file needs for this content, and if every byte of the disk were stored. */
+  readonly required: number;
+  readonly fullyAllocated: number;
+}
+
+/** Internal snapshots. Ids and names are looked up as qemu-img does: id first, then name. */
+export interface SnapshotDriver {
+  list(node: BlockNode): readonly SnapshotFacts[];
+  /** The snapshot as a read-only node over the same storage (closing it leaves `node` open). Throws `snapshot/not-found`. */
+  open(node: BlockNode, idOrName: string): BlockNode;
+}
+
+export interface FormatDriver {
+  readonly id: FormatId;
+  /** Name for people. */
+  readonly label: string;
+  /** Usual file name endings, without the dot. A hint for dialogs, never for detection. */
+  readonly extensions: readonly string[];
+  readonly options: readonly OptionRow[];
+  /** It can have a layer below. */
+  readonly hasBacking: boolean;
+  /** Do these first (up to 64 KiB) and last (up to 1 KiB) bytes of a file belong to this format? Must not throw. */
+  probe(head: Uint8Array, tail: Uint8Array): boolean;
+  /** Opens; owns `storage` from then on (closes it, also when it throws). A writable request gives a `WritableNode`. */
+  open(storage: Storage, request: OpenRequest): BlockNode;
+  /** Absent: read-only here. Leaves a complete, empty image in `request.storage`; does not close it. */
+  create?(request: CreateRequest): void;
+  /** Virtual size that `create` will give for the size asked (VHD rounds to its geometry). Absent: whole sectors. */
+  sizeFor?(size: number, options: Readonly<Record<string, OptionValue>>): number;
+  facts(node: BlockNode): ImageFacts;
+  /** In order, without gap or overlap, the whole file `role` (`file` unless said). */
+  regions(node: BlockNode, role?: string): Iterable<Region>;
+  check?(node: BlockNode, job: Job): Generator<Finding, CheckSummary, void>;
+  measure?(request: MeasureRequest): Measurement;
+  readonly snapshots?: SnapshotDriver;
+}

@@ -1,0 +1,59 @@
+// Which files an image may pull in, and why not: names with a protocol, loops, depth, the caller's policy.
+import path from 'node:path';
+import { ImageError } from '../errors/image-error.ts';
+
+/** A reference from an image to a file. `path` is resolved already. */
+export interface Reference {
+  /** The image that makes it. */
+  readonly from: string;
+  readonly path: string;
+  readonly role: string;
+}
+
+/** What the one who opens an image allows. */
+export interface GatePolicy {
+  /** Images in a chain at most. */
+  readonly maxDepth: number;
+  /** Why this reference may not be followed; null: it may. */
+  refuse(reference: Reference): string | null;
+}
+
+/** Follows every file path; what qemu-img does. Names with a protocol are still not followed. */
+export const followFiles: GatePolicy = { maxDepth: 200, refuse: () => null };
+
+/** Follows nothing: an image that names another file is refused. */
+export const followNothing: GatePolicy = {
+  maxDepth: 1,
+  refuse: () => 'references to other files are not allowed here',
+};
+
+/** Only plain files in the folder of the image that names them, or below it. */
+export const followSameFolder: GatePolicy = {
+  maxDepth: 200,
+  refuse(reference) {
+    const relative = path.relative(path.dirname(reference.from), reference.path);
+    const outside = relative.startsWith('..') || path.isAbsolute(relative);
+    return outside ? 'it lies outside the folder of the image' : null;
+  },
+};
+
+/** A name with a protocol or a description (`nbd://…`, `json:{…}`), as qemu tells one from a path: a colon before any slash. */
+export function hasScheme(name: string): boolean {
+  const colon = name.indexOf(':');
+  if (colon < 0) return false;
+  if (process.platform === 'win32' && colon === 1) return false;
+  const slash = name.indexOf('/');
+  return slash < 0 || colon < slash;
+}
+
+/**
+ * The path that `name`, found in the image `from`, stands for: relative names start at the image's folder; a `file:` prefix falls
+ * away. Throws `gate/scheme`.
+ */
+export function resolveReference(from: string, name: string): string {
+  const plain = name.startsWith('file:') ? name.slice('file:'.length) : name;
+  if (hasScheme(plain)) throw new ImageError('gate/scheme', { name }, { file: from });
+  if (path.isAbsolute(plain)) return plain;
+  const folder = path.dirname(from);
+  return folder === '.' && !from.startsWith('.') ? plain : `${folder === '/' ? '' : folder}/${plain}`;
+}

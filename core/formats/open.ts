@@ -1,0 +1,119 @@
+// Opening an image: storage, probe, gate, depth, loops.
+import { openFile, type LockMode } from '../block/file.ts';
+import type { BlockNode } from '../block/node.ts';
+import type { Storage } from '../block/storage.ts';
+import { ImageError } from '../errors/image-error.ts';
+import type { FormatDriver, OpenGate } from './driver.ts';
+import { followFiles, resolveReference, type GatePolicy } from './gate.ts';
+import { driverNamed, probe } from './registry.ts';
+
+/** How an image is to be opened. */
+export interface OpenOptions {
+  /** A stated format is believed; null or absent: the content decides. */
+  readonly format?: string | null;
+  readonly writable?: boolean;
+  /** Default true. */
+  readonly withBacking?: boolean;
+  readonly policy?: GatePolicy;
+  /** `shared-any`: alongside writers (`-U`). Default: like qemu, readers exclude writers. */
+  readonly share?: boolean;
+  readonly runtime?: Readonly<Record<string, string>>;
+  readonly forRepair?: boolean;
+  /** Bypass or weaken the host's cache as `-t`/`-T` say. */
+  readonly cache?: string;
+  /** The layer below is this, whatever the image says (`null`: none); the node owns it from then on. */
+  readonly backing?: OpenedBacking;
+}
+
+/** Stands in for the layer that an image names. */
+export interface OpenedBacking {
+  readonly node: BlockNode | null;
+}
+
+/** An open image: its node, the driver that made it, and whether the format was stated or guessed. */
+export interface OpenedImage {
+  readonly node: BlockNode;
+  readonly driver: FormatDriver;
+  readonly probed: boolean;
+}
+
+const headLength = 64 * 1024;
+const tailLength = 1024;
+
+/**
+ * Opens the image at `path` with the layers below it. The caller closes the node, which closes all that was opened with it.
+ * Throws `storage/*`, `format/unknown`, `gate/*` and the format's codes.
+ */
+export function openImage(path: string, options: OpenOptions = {}): OpenedImage {
+  return openLayer(path, options, []);
+}
+
+function openLayer(path: string, options: OpenOptions, above: readonly Storage[]): OpenedImage {
+  const policy = options.policy ?? followFiles;
+  const writable = options.writable === true;
+  const lock: LockMode = options.share === true ? 'shared-any' : writable ? 'write' : 'read';
+  if (above.length >= policy.maxDepth) {
+    throw new ImageError('gate/depth', { allowed: policy.maxDepth }, { file: path });
+  }
+  const storage = openFile(path, { writable, lock });
+  if (storage.identity !== null && above.some((layer) => layer.identity === storage.identity)) {
+    storage.close();
+    throw new ImageError('gate/loop', { name: path }, { file: path });
+  }
+  const stated = options.format ?? null;
+  let driver: FormatDriver;
+  try {
+    driver = stated === null ? probeStorage(storage) : driverNamed(stated);
+  } catch (error) {
+    storage.close();
+    throw error;
+  }
+  const files = [...above, storage];
+  const gate: OpenGate = {
+    openImage(reference) {
+      if (options.backing !== undefined && options.backing.node !== null) return options.backing.node;
+      const target = resolveReference(reference.from, reference.path);
+      allow(policy, { from: reference.from, path: target, role: 'backing' });
+      try {
+        return openLayer(
+          target,
+          { format: reference.format, policy, share: options.share === true, runtime: {} },
+          files,
+        ).node;
+      } catch (error) {
+        if (error instanceof ImageError && error.code.startsWith('gate/')) throw error;
+        if (error instanceof ImageError) {
+          throw new ImageError('gate/backing', { reason: error.message, name: target }, error.where, error);
+        }
+        throw error;
+      }
+    },
+    openFile(reference) {
+      const target = resolveReference(reference.from, reference.path);
+      allow(policy, { from: reference.from, path: target, role: reference.role });
+      return openFile(target, { writable, lock });
+    },
+  };
+  const node = driver.open(storage, {
+    writable,
+    gate,
+    withBacking: options.withBacking !== false && options.backing?.node !== null,
+    runtime: options.runtime ?? {},
+    forRepair: options.forRepair === true,
+  });
+  return { node, driver, probed: stated === null };
+}
+
+function allow(policy: GatePolicy, reference: { from: string; path: string; role: string }): void {
+  const reason = policy.refuse(reference);
+  if (reason !== null) throw new ImageError('gate/refused', { name: reference.path, reason }, { file: reference.from });
+}
+
+/** The driver for the content of `storage`. */
+export function probeStorage(storage: Storage): FormatDriver {
+  const head = new Uint8Array(Math.min(headLength, storage.size));
+  storage.readAt(head, 0);
+  const tail = new Uint8Array(Math.min(tailLength, storage.size));
+  storage.readAt(tail, storage.size - tail.length);
+  return probe(head, tail);
+}

@@ -1,0 +1,59 @@
+// raw: the guest's bytes and nothing else.
+import type { FormatDriver, ImageFacts, Region } from '../driver.ts';
+import { ImageError } from '../../errors/image-error.ts';
+import { createRaw } from './create.ts';
+import { RawNode } from './node.ts';
+
+const noFacts: ImageFacts = {
+  clusterSize: null,
+  encrypted: false,
+  dirty: false,
+  backing: null,
+  specific: null,
+  snapshots: [],
+  further: null,
+};
+
+function runtimeSize(value: string | undefined, name: string): number | null {
+  if (value === undefined) return null;
+  if (!/^[0-9]+$/.test(value) || !Number.isSafeInteger(Number(value))) {
+    throw new ImageError('request/invalid-value', { reason: `Parameter '${name}' expects a size`, name });
+  }
+  return Number(value);
+}
+
+export const raw: FormatDriver = {
+  id: 'raw',
+  label: 'Raw',
+  extensions: ['raw', 'img', 'bin', 'dd'],
+  hasBacking: false,
+  options: [
+    { name: 'size', type: 'size', meaning: 'Virtual disk size', shown: 'always' },
+    {
+      name: 'preallocation',
+      type: 'string',
+      meaning: 'Preallocation mode (allowed values: off, falloc, full)',
+      values: ['off', 'falloc', 'full'],
+      shown: 'given',
+    },
+  ],
+  probe: () => false,
+  open(storage, request) {
+    const offset = runtimeSize(request.runtime.offset, 'offset') ?? 0;
+    const size = runtimeSize(request.runtime.size, 'size');
+    if (offset + (size ?? 0) > storage.size) {
+      storage.close();
+      const detail = { reason: `The range of raw (offset ${offset}, size ${size ?? 0}) exceeds the file` };
+      throw new ImageError('request/invalid-value', detail, { file: storage.name });
+    }
+    return new RawNode(storage, { offset, size });
+  },
+  create: createRaw,
+  facts: () => noFacts,
+  regions(node): Region[] {
+    const file = node.files[0];
+    if (file === undefined || file.storage.size === 0) return [];
+    return [{ start: 0, length: file.storage.size, label: 'guest disk', kind: 'data', annotate: () => [] }];
+  },
+  measure: ({ size }) => ({ required: size, fullyAllocated: size }),
+};

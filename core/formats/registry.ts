@@ -1,0 +1,27 @@
+// The drivers in the order in which they are asked whether a file is theirs; raw takes what is left.
+import { ImageError } from '../errors/image-error.ts';
+import type { FormatDriver } from './driver.ts';
+import { raw } from './raw/driver.ts';
+
+const drivers: readonly FormatDriver[] = [raw];
+
+export function allDrivers(): readonly FormatDriver[] {
+  return drivers;
+}
+
+/** The driver called `name`, or null. */
+export function findDriver(name: string): FormatDriver | null {
+  return drivers.find((driver) => driver.id === name) ?? null;
+}
+
+/** The driver called `name`. Throws `format/unknown`. */
+export function driverNamed(name: string): FormatDriver {
+  const driver = findDriver(name);
+  if (driver === null) throw new ImageError('format/unknown', { name });
+  return driver;
+}
+
+/** The driver whose format these first and last bytes are. */
+export function probe(head: Uint8Array, tail: Uint8Array): FormatDriver {
+  return drivers.find((driver) => driver.probe(head, tail)) ?? raw;
+}
