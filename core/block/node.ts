@@ -110,6 +110,8 @@ export interface PackedWriter {
   /** Guest bytes per unit; every unit starts at a multiple. The last one may be shorter on the disk and is padded with zeroes. */
   readonly unit: number;
   readonly codec: Codec;
+  /** The format holds packed units only: pack also what does not get smaller. */
+  readonly always?: boolean;
   /**
    * Room for the unit at `start`, whose packed form is `stored`. Returns what must be written where (the format may add a header or
    * padding around `stored`), before `publish`. Null: not worth storing packed, write it plainly.

@@ -34,6 +34,8 @@ export interface Storage {
   /** What was written before survives a power cut after this. Throws `storage/flush`. */
   flush(): void;
   close(): void;
+  /** The bulk plane wrote this stretch through `descriptor`: sizes and cached extents follow. */
+  noteWritten?(offset: HostOffset, length: number): void;
 
   /** The kind of the bytes at `offset` and how far (at most `limit` bytes) it goes on. A storage that cannot tell says data. */
   extentAt(offset: HostOffset, limit: number): StorageExtent;

@@ -17,6 +17,7 @@ const table = {
   'request/out-of-range': (d) => `The range ${d.start}+${d.length} lies outside the disk of ${d.size} bytes`,
   'request/invalid-option': (d) => `Invalid parameter '${d.name}'`,
   'request/invalid-value': (d) => `${d.reason}`,
+  'request/lane-died': (d) => `A compression thread ended early: ${d.reason}`,
   'request/unsupported': (d) => `${d.what}`,
 
   // bytes on the host

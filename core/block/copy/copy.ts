@@ -1,0 +1,176 @@
+// The bulk plane: guest bytes from sources to a target with overlapped reads, zero detection, packing lanes and ordered writes.
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Job } from '../../job.ts';
+import type { WritableNode } from '../node.ts';
+import { alignUp, MiB, type GuestRange } from '../units.ts';
+import { fetchChunk } from './fetch.ts';
+import { Lanes } from './lanes.ts';
+import { plan, type CopyPart, type Step } from './plan.ts';
+import { Slots, type Slot } from './slots.ts';
+import { placeChunk, prepareChunk, zeroTarget, type StoreCounts, type StoreRules } from './store.ts';
+
+export interface CopyRequest {
+  /** What to copy; the parts follow each other from the target's start. */
+  readonly parts: readonly CopyPart[];
+  readonly target: WritableNode;
+  /** What is not written reads as zeroes already (a new image without a layer below). */
+  readonly targetIsZero: boolean;
+  /** Size of the layer below the target; runs that the sources have from below are left to it. 0: none. */
+  readonly targetBacking: number;
+  /** Zero detection in units of this many bytes; 0: write everything, zeroes too. */
+  readonly sparse: number;
+  /** Store packed (compressed) what gets smaller by it. */
+  readonly packed: boolean;
+  /** Chunks under way at once. */
+  readonly depth: number;
+  /** Place chunks as they arrive, not in their order. */
+  readonly outOfOrder: boolean;
+  /** Bytes per second at most; 0: as fast as it goes. */
+  readonly rate: number;
+  /** Called for each stretch that cannot be read and becomes zeroes; null: the first one ends the copy. */
+  readonly salvage: ((range: GuestRange, error: unknown) => void) | null;
+}
+
+/** Bytes of the target by what became of them; `packed` counts stored bytes. */
+export type CopyResult = Readonly<StoreCounts>;
+
+const usualChunk = MiB;
+const largestChunk = 2 * MiB;
+
+/**
+ * Copies. The target's metadata is in its caches afterwards: the caller ends with `flush()` or `writeBack()`. On any error no
+ * transfer is left under way when the promise rejects. Throws what reading the sources and writing the target throws, and
+ * `request/cancelled`.
+ */
+export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyResult> {
+  const { target } = request;
+  const unit = Math.min(
+    largestChunk,
+    target.packed !== undefined && request.packed ? target.packed.unit : target.granularity,
+  );
+  const chunk = alignUp(usualChunk, unit);
+  const rules: StoreRules = {
+    target,
+    targetIsZero: request.targetIsZero,
+    granule: request.sparse === 0 ? 0 : granuleOf(request, unit),
+    packed: request.packed,
+  };
+  const lanes = new Lanes();
+  // The side buffer takes the stored form of a chunk: at most its own size and a little for what cannot be packed.
+  const slots = new Slots(request.depth, chunk + unit, chunk + unit + 64 * 1024);
+  const counts: StoreCounts = { data: 0, packed: 0, zeroes: 0 };
+  const total = request.parts.reduce((sum, part) => sum + part.length, 0);
+  const pace = new Pace(request.rate);
+  const underWay = new Set<Promise<void>>();
+  let failure: { error: unknown } | null = null;
+  let order: Promise<void> = Promise.resolve();
+  let done = 0;
+
+  const finish = (length: number): void => {
+    done += length;
+    job.progress({ phase: 'copy', done, total });
+  };
+  const begin = (step: Step, slot: Slot | null): void => {
+    const ready = slot === null || step.kind !== 'chunk' ? null : readyChunk(step, slot);
+    const before = request.outOfOrder ? Promise.resolve() : order;
+    let placed: (value: void) => void = () => {};
+    order = new Promise((resolve) => (placed = resolve));
+    const work = (async () => {
+      try {
+        const prepared = ready === null ? null : await ready;
+        await before;
+        if (failure !== null) return;
+        if (prepared !== null && slot !== null) {
+          const writes = placeChunk(slot, prepared, rules, counts);
+          placed();
+          await writes;
+        } else if (step.kind === 'zero') {
+          if (!rules.targetIsZero) zeroTarget(target, step.start, step.length);
+          counts.zeroes += step.length;
+        }
+        finish(step.length);
+      } catch (error) {
+        failure ??= { error };
+      } finally {
+        placed();
+        if (slot !== null) slots.give(slot);
+      }
+    })();
+    underWay.add(work);
+    void work.finally(() => underWay.delete(work));
+  };
+  const readyChunk = async (step: Extract<Step, { kind: 'chunk' }>, slot: Slot) => {
+    const { salvage } = request;
+    const tell =
+      salvage === null
+        ? null
+        : (offset: number, length: number, error: unknown) => salvage({ start: step.start + offset, length }, error);
+    await fetchChunk(slot, step.pieces, lanes, tell);
+    return prepareChunk(slot, step, rules, lanes);
+  };
+  const damaged =
+    request.salvage === null
+      ? null
+      : (start: number, error: unknown): number => {
+          const length = 512 - (start % 512);
+          request.salvage?.({ start, length }, error);
+          return length;
+        };
+
+  try {
+    job.progress({ phase: 'copy', done: 0, total });
+    const planRules = { chunk, targetBacking: request.targetBacking, fully: request.sparse === 0 };
+    for (const step of plan(request.parts, planRules, damaged)) {
+      job.throwIfCancelled();
+      if (step.kind === 'keep') {
+        finish(step.length);
+        continue;
+      }
+      if (step.kind === 'chunk') {
+        await pace.wait(step.length);
+        begin(step, await slots.take());
+      } else {
+        begin(step, null);
+        if (underWay.size > 4 * request.depth) await order;
+      }
+      if (hasFailed(failure)) break;
+    }
+    await Promise.all(underWay);
+  } catch (error) {
+    failure ??= { error };
+    await Promise.all(underWay);
+  } finally {
+    await lanes.close();
+  }
+  if (hasFailed(failure)) throw failure.error;
+  return counts;
+}
+
+/** A variable that closures set: the compiler must not think it knows better. */
+function hasFailed(failure: { error: unknown } | null): failure is { error: unknown } {
+  return failure !== null;
+}
+
+/** Zeroes are told apart in whole units of the target, and never in smaller ones than the caller asked for. */
+function granuleOf(request: CopyRequest, unit: number): number {
+  return Math.min(largestChunk, Math.max(unit, alignUp(request.sparse, unit)));
+}
+
+/** Keeps a copy below so many bytes per second. */
+class Pace {
+  readonly #rate: number;
+  readonly #start = performance.now();
+  #bytes = 0;
+
+  constructor(rate: number) {
+    this.#rate = rate;
+  }
+
+  async wait(length: number): Promise<void> {
+    if (this.#rate === 0) return;
+    const due = this.#start + (this.#bytes / this.#rate) * 1000;
+    this.#bytes += length;
+    const early = due - performance.now();
+    if (early > 1) await pause(early);
+  }
+}

@@ -1,0 +1,236 @@
+// A new image under its final name only when it is complete: written beside it, flushed, renamed.
+import crypto from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { openFile, type FileOptions } from '../block/file.ts';
+import type { Storage } from '../block/storage.ts';
+import { fromSystem, ImageError } from '../errors/image-error.ts';
+import { resolveReference } from '../formats/gate.ts';
+
+export interface NewTargetOptions {
+  /** How the caller's cache setting (`-t`) bears on the files; `unsafe`: `complete` does not wait for the disk. */
+  readonly cache?: FileOptions['cache'];
+}
+
+/** The files of an image that does not exist yet. Exactly one of `complete` and `abandon` ends it; both may be called twice. */
+export interface NewTarget {
+  /** The path that will carry the image; symbolic links are followed. */
+  readonly path: string;
+  /** Empty and writable. */
+  readonly storage: Storage;
+  /** Written in place (block device): there is no other name, and nothing to rename. */
+  readonly inPlace: boolean;
+  /** A further file of the image; `reference` as the image records it, relative to the image. */
+  createFile(reference: string, role: string): Storage;
+  /** The path of the partial file that `reference` (or the image itself) is written under until then. */
+  partialOf(reference?: string): string;
+  /** Flushes, closes, gives the files their names, and makes the names last. Throws `storage/flush`, `storage/write`. */
+  complete(): void;
+  /** Closes and removes what was written. Never throws for files that are gone. */
+  abandon(): void;
+}
+
+interface PartialFile {
+  readonly final: string;
+  readonly partial: string;
+  readonly storage: Storage;
+  /** Holds the lock on the file that will be replaced. */
+  readonly replaced: Storage | null;
+}
+
+/** Partial files of this process, removed when it ends early. */
+const unfinished = new Set<string>();
+let watching = false;
+
+function watchExit(): void {
+  if (watching) return;
+  watching = true;
+  process.on('exit', () => {
+    for (const partial of unfinished) fs.rmSync(partial, { force: true });
+  });
+}
+
+/**
+ * Begins a new image at `target`. An existing regular file stays as it is until `complete`, and keeps its mode and owner; while
+ * another program holds it, `storage/locked` is thrown. A block device is written in place.
+ */
+export function newTarget(target: string, options: NewTargetOptions = {}): NewTarget {
+  const files: PartialFile[] = [];
+  const first = followLinks(target);
+  if (isSpecial(first)) return inPlaceTarget(target, options);
+  const add = (final: string): Storage => {
+    const file = beginPartial(final, options);
+    files.push(file);
+    return file.storage;
+  };
+  const storage = add(first);
+  const byReference = new Map<string, PartialFile>();
+  let ended = false;
+  const end = (): boolean => {
+    const before = ended;
+    ended = true;
+    return before;
+  };
+  return {
+    path: first,
+    storage,
+    inPlace: false,
+    createFile(reference) {
+      const final = followLinks(resolveReference(first, reference));
+      const created = add(final);
+      const file = files.at(-1);
+      if (file !== undefined) byReference.set(reference, file);
+      return created;
+    },
+    partialOf(reference) {
+      const file = reference === undefined ? files[0] : byReference.get(reference);
+      if (file === undefined) throw new Error(`no file '${reference}' was begun`);
+      return file.partial;
+    },
+    complete() {
+      if (end()) return;
+      try {
+        for (const file of files) {
+          if (options.cache !== 'unsafe') file.storage.flush();
+          file.storage.close();
+        }
+        for (const file of [...files].reverse()) rename(file);
+        if (options.cache !== 'unsafe') for (const folder of new Set(files.map(folderOf))) flushFolder(folder);
+      } catch (error) {
+        removeAll(files);
+        throw error;
+      }
+      for (const file of files) file.replaced?.close();
+    },
+    abandon() {
+      if (end()) return;
+      for (const file of files) {
+        file.storage.close();
+        file.replaced?.close();
+      }
+      removeAll(files);
+    },
+  };
+}
+
+function inPlaceTarget(target: string, options: NewTargetOptions): NewTarget {
+  const storage = openFile(target, { writable: true, lock: 'write', cache: options.cache });
+  let ended = false;
+  return {
+    path: target,
+    storage,
+    inPlace: true,
+    createFile(reference) {
+      throw new ImageError('request/unsupported', {
+        what: `An image of several files ('${reference}') cannot be written to a device`,
+      });
+    },
+    partialOf: () => target,
+    complete() {
+      if (ended) return;
+      ended = true;
+      if (options.cache !== 'unsafe') storage.flush();
+      storage.close();
+    },
+    abandon() {
+      if (ended) return;
+      ended = true;
+      storage.close();
+    },
+  };
+}
+
+function beginPartial(final: string, options: NewTargetOptions): PartialFile {
+  watchExit();
+  const existing = fs.statSync(final, { throwIfNoEntry: false });
+  // Opening what will be replaced shows at once what would go wrong later: a folder, no permission, a program that uses it.
+  const replaced = existing === undefined ? null : openFile(final, { writable: true, lock: 'write' });
+  const name = path.basename(final).slice(0, 200);
+  const partial = path.join(path.dirname(final), `.${name}.partial-${crypto.randomBytes(4).toString('hex')}`);
+  try {
+    const storage = openFile(partial, {
+      writable: true,
+      lock: 'none',
+      create: 'new',
+      mode: 0o644,
+      cache: options.cache,
+      shownAs: final,
+    });
+    unfinished.add(partial);
+    if (existing !== undefined && storage.descriptor !== null) keepOwner(storage.descriptor, existing);
+    return { final, partial, storage, replaced };
+  } catch (error) {
+    replaced?.close();
+    throw error instanceof ImageError ? error.at({ file: final }) : error;
+  }
+}
+
+/** Mode and owner of the file that is replaced. Giving a file away needs rights that not everybody has: then it stays ours. */
+function keepOwner(descriptor: number, existing: fs.Stats): void {
+  try {
+    fs.fchownSync(descriptor, existing.uid, existing.gid);
+  } catch (error) {
+    fromSystem('storage/write', error, {});
+  }
+  fs.fchmodSync(descriptor, existing.mode & 0o7777);
+}
+
+function rename(file: PartialFile): void {
+  try {
+    fs.renameSync(file.partial, file.final);
+  } catch (error) {
+    throw fromSystem('storage/write', error, { file: file.final });
+  }
+  unfinished.delete(file.partial);
+}
+
+function removeAll(files: readonly PartialFile[]): void {
+  for (const file of files) {
+    file.replaced?.close();
+    fs.rmSync(file.partial, { force: true });
+    unfinished.delete(file.partial);
+  }
+}
+
+function folderOf(file: PartialFile): string {
+  return path.dirname(file.final);
+}
+
+/** Makes new names in a folder survive a power cut, where the system lets a folder be flushed. */
+function flushFolder(folder: string): void {
+  if (process.platform === 'win32') return;
+  let descriptor: number;
+  try {
+    descriptor = fs.openSync(folder, 'r');
+  } catch {
+    return; // a folder that may be written but not read cannot be opened; the rename itself has happened
+  }
+  try {
+    fs.fsyncSync(descriptor);
+  } catch (error) {
+    const failed = fromSystem('storage/flush', error, { file: folder });
+    if (failed.detail.errno !== 'EINVAL' && failed.detail.errno !== 'ENOTSUP') throw failed;
+  } finally {
+    fs.closeSync(descriptor);
+  }
+}
+
+/** Where a name leads, also when nothing is there yet. Throws `storage/open` for a loop of links. */
+function followLinks(name: string): string {
+  let current = name;
+  for (let hops = 0; hops < 40; hops++) {
+    let next: string;
+    try {
+      next = fs.readlinkSync(current);
+    } catch {
+      return current;
+    }
+    current = path.resolve(path.dirname(current), next);
+  }
+  throw new ImageError('storage/open', { errno: 'ELOOP', reason: 'Too many levels of symbolic links' }, { file: name });
+}
+
+function isSpecial(name: string): boolean {
+  const stat = fs.statSync(name, { throwIfNoEntry: false });
+  return stat !== undefined && !stat.isFile() && !stat.isDirectory();
+}
