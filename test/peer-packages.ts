@@ -1,0 +1,44 @@
+// Which foreign programs the tests use, and the Debian package of each. No import of vitest: scripts/test.ts reads it too.
+import fs from 'node:fs';
+import path from 'node:path';
+
+const packages = {
+  'qemu-img': 'qemu-utils',
+  'qemu-io': 'qemu-utils',
+  'qemu-nbd': 'qemu-utils',
+  nbdkit: 'nbdkit',
+  nbdcopy: 'libnbd-bin',
+  vhdiinfo: 'libvhdi-utils',
+  vmdkinfo: 'libvmdk-utils',
+  qcowinfo: 'libqcow-utils',
+  '7z': 'p7zip-full',
+  python3: 'python3',
+} as const;
+
+export type PeerName = keyof typeof packages;
+
+export const peerNames = Object.keys(packages) as PeerName[];
+
+export function packageOf(name: PeerName): string {
+  return packages[name];
+}
+
+/** The path of the program on PATH, or null. */
+export function findProgram(name: string): string | null {
+  for (const folder of (process.env.PATH ?? '').split(path.delimiter)) {
+    const candidate = path.join(folder, name);
+    try {
+      fs.accessSync(candidate, fs.constants.X_OK);
+      if (fs.statSync(candidate).isFile()) return candidate;
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error)) throw error;
+    }
+  }
+  return null;
+}
+
+/** The programs that are not installed, and the packages that have them. */
+export function missingPeers(): { names: PeerName[]; packages: string[] } {
+  const names = peerNames.filter((name) => findProgram(name) === null);
+  return { names, packages: [...new Set(names.map(packageOf))] };
+}
