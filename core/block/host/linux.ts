@@ -1,0 +1,179 @@
+// Linux: extents, holes, reflinks, in-kernel copies, locks of an open file description, block devices.
+import type { StorageExtent } from '../storage.ts';
+import type { HostCalls } from './calls.ts';
+import { type Koffi, Library, systemError } from './koffi.ts';
+import { type LockConflict, lockBytes, type LockMode } from './locks.ts';
+
+// Values of the kernel's generic ABI; `linuxCalls` answers null on machines that have others.
+const SEEK_END = 2;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+const FALLOC_FL_ZERO_RANGE = 16;
+const FICLONERANGE = 0x4020940d;
+const BLKSSZGET = 0x1268;
+const BLKZEROOUT = 0x127f;
+const SYNC_FILE_RANGE_WRITE = 2;
+const POSIX_FADV_SEQUENTIAL = 2;
+const POSIX_FADV_DONTNEED = 4;
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+const SEEK_SET = 0;
+
+const machines = new Set(['x64', 'arm64', 'riscv64', 'loong64']);
+
+/** Errors that mean "not on this file, not on this file system, not on this kernel" rather than "it went wrong". */
+const unsupported = new Set([
+  'EOPNOTSUPP',
+  'ENOTSUP',
+  'ENOSYS',
+  'ENOTTY',
+  'ENODEV',
+  'EINVAL',
+  'EXDEV',
+  'ETXTBSY',
+  'EPERM',
+]);
+/** Errors of `F_OFD_SETLK` that mean: this file system has no such locks. */
+const noLocks = new Set(['EINVAL', 'ENOSYS', 'ENOLCK', 'EOPNOTSUPP', 'ENOTSUP']);
+
+const lseek = 'int64_t lseek(int fd, int64_t offset, int whence)';
+const fallocate = 'int fallocate(int fd, int mode, int64_t offset, int64_t length)';
+const ioctl = 'int ioctl(int fd, unsigned long request, void *argument)';
+const fcntl = 'int fcntl(int fd, int command, void *argument)';
+const copyFileRange =
+  'int64_t copy_file_range(int from, void *from_offset, int to, void *to_offset, size_t length, unsigned int flags)';
+const syncFileRange = 'int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)';
+const posixFadvise = 'int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)';
+
+/** The calls of Linux, or null on a machine whose constants or word size are not the ones above. */
+export function linuxCalls(koffi: Koffi): HostCalls | null {
+  return machines.has(process.arch) ? new LinuxCalls(new Library(koffi, null)) : null;
+}
+
+class LinuxCalls implements HostCalls {
+  readonly name = 'linux';
+  readonly #c: Library;
+
+  constructor(library: Library) {
+    this.#c = library;
+  }
+
+  extentAt(descriptor: number, offset: number, size: number): StorageExtent | null {
+    const data = this.#c.call(lseek, descriptor, offset, SEEK_DATA);
+    if (data < 0) {
+      // ENXIO: nothing but a hole up to the end. Anything else: this file system cannot tell.
+      return this.#c.lastError() === 'ENXIO' ? { kind: 'hole', length: size - offset } : null;
+    }
+    if (data > offset) return { kind: 'hole', length: Math.min(data, size) - offset };
+    const hole = this.#c.call(lseek, descriptor, offset, SEEK_HOLE);
+    // A hole at `offset` after all: the file changed in between. Not before the end: it grew.
+    return hole <= offset ? null : { kind: 'data', length: Math.min(hole, size) - offset };
+  }
+
+  punchHole(descriptor: number, offset: number, length: number): boolean {
+    return this.#fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+  }
+
+  zeroRange(descriptor: number, offset: number, length: number): boolean {
+    return this.#fallocate(descriptor, FALLOC_FL_ZERO_RANGE, offset, length);
+  }
+
+  allocate(descriptor: number, offset: number, length: number): boolean {
+    return this.#fallocate(descriptor, 0, offset, length);
+  }
+
+  cloneRange(from: number, fromOffset: number, to: number, toOffset: number, length: number): boolean {
+    // struct file_clone_range: src_fd, src_offset, src_length, dest_offset; 64 bits each
+    const range = Buffer.alloc(32);
+    range.writeBigInt64LE(BigInt(from), 0);
+    range.writeBigUInt64LE(BigInt(fromOffset), 8);
+    range.writeBigUInt64LE(BigInt(length), 16);
+    range.writeBigUInt64LE(BigInt(toOffset), 24);
+    return this.#c.call(ioctl, to, FICLONERANGE, range) === 0 || this.#cannot('ioctl FICLONERANGE');
+  }
+
+  copyRange(from: number, fromOffset: number, to: number, toOffset: number, length: number): number {
+    const source = Buffer.alloc(8);
+    source.writeBigInt64LE(BigInt(fromOffset));
+    const target = Buffer.alloc(8);
+    target.writeBigInt64LE(BigInt(toOffset));
+    const done = this.#c.call(copyFileRange, from, source, to, target, length, 0);
+    if (done < 0) this.#cannot('copy_file_range');
+    return Math.max(0, done);
+  }
+
+  startWriteback(descriptor: number, offset: number, length: number): void {
+    this.#c.call(syncFileRange, descriptor, offset, length, SYNC_FILE_RANGE_WRITE);
+  }
+
+  dropCache(descriptor: number, offset: number, length: number): void {
+    this.#c.call(posixFadvise, descriptor, offset, length, POSIX_FADV_DONTNEED);
+  }
+
+  adviseSequential(descriptor: number): void {
+    this.#c.call(posixFadvise, descriptor, 0, 0, POSIX_FADV_SEQUENTIAL);
+  }
+
+  lock(descriptor: number, mode: LockMode): LockConflict | null {
+    // struct flock: short type, short whence, 4 bytes of padding, start, length, pid, padding
+    const flock = Buffer.alloc(32);
+    const ask = (command: number, type: number, byte: number): 'done' | 'busy' | 'no locks here' => {
+      flock.fill(0);
+      flock.writeInt16LE(type, 0);
+      flock.writeInt16LE(SEEK_SET, 2);
+      flock.writeBigInt64LE(BigInt(byte), 8);
+      flock.writeBigInt64LE(1n, 16);
+      if (this.#c.call(fcntl, descriptor, command, flock) === 0) return 'done';
+      const errno = this.#c.lastError();
+      if (errno === 'EAGAIN' || errno === 'EACCES') return 'busy';
+      if (noLocks.has(errno)) return 'no locks here';
+      throw systemError('fcntl F_OFD_SETLK', errno);
+    };
+    const locks = {
+      take: (byte: number) => ask(F_OFD_SETLK, F_RDLCK, byte) !== 'busy',
+      // The question "could I write-lock it?" is answered in the structure: F_UNLCK for yes, else somebody's lock.
+      isFree: (byte: number) => ask(F_OFD_GETLK, F_WRLCK, byte) !== 'done' || flock.readInt16LE(0) === F_UNLCK,
+      release: (byte: number) => void ask(F_OFD_SETLK, F_UNLCK, byte),
+    };
+    return lockBytes(locks, mode);
+  }
+
+  deviceSize(descriptor: number): number {
+    const size = this.#c.call(lseek, descriptor, 0, SEEK_END);
+    if (size < 0) throw systemError('lseek', this.#c.lastError());
+    return size;
+  }
+
+  deviceSectorSize(descriptor: number): number {
+    const size = Buffer.alloc(8);
+    return this.#c.call(ioctl, descriptor, BLKSSZGET, size) === 0 ? Math.max(512, size.readInt32LE(0)) : 512;
+  }
+
+  zeroDevice(descriptor: number, offset: number, length: number, discard: boolean): boolean {
+    // A hole in a device is a discard that is promised to read as zeroes; the kernel refuses where the device does not promise.
+    if (discard && this.punchHole(descriptor, offset, length)) return true;
+    const range = Buffer.alloc(16);
+    range.writeBigUInt64LE(BigInt(offset), 0);
+    range.writeBigUInt64LE(BigInt(length), 8);
+    return this.#c.call(ioctl, descriptor, BLKZEROOUT, range) === 0 || this.#cannot('ioctl BLKZEROOUT');
+  }
+
+  #fallocate(descriptor: number, mode: number, offset: number, length: number): boolean {
+    for (;;) {
+      if (this.#c.call(fallocate, descriptor, mode, offset, length) === 0) return true;
+      if (this.#c.lastError() !== 'EINTR') return this.#cannot('fallocate');
+    }
+  }
+
+  /** False when the last error means that this is not possible here; any other is thrown. */
+  #cannot(call: string): false {
+    const errno = this.#c.lastError();
+    if (unsupported.has(errno)) return false;
+    throw systemError(call, errno);
+  }
+}
