@@ -28,6 +28,8 @@ export interface FileOptions {
   readonly create?: 'new' | undefined;
   readonly mode?: number | undefined;
   readonly cache?: CacheMode | undefined;
+  /** The name for messages, when the file will be known under another one than it is written under. */
+  readonly shownAs?: string | undefined;
 }
 
 /** The most that one call of the host moves. */
@@ -71,7 +73,7 @@ class FileStorage implements Storage {
   #closed = false;
 
   constructor(name: string, options: FileOptions) {
-    this.name = name;
+    this.name = options.shownAs ?? name;
     this.writable = options.writable;
     this.#cache = options.cache ?? 'writeback';
     const durable = this.#cache === 'writethrough' || this.#cache === 'directsync';
