@@ -55,6 +55,17 @@ const table = {
   'gate/refused': (d) => `The image names '${d.name}', which may not be opened: ${d.reason}`,
   'gate/backing': (d) => `Could not open backing file: ${d.reason}`,
 
+  // convert
+  'convert/create': (d) => `${d.target}: error while converting ${d.format}: ${d.reason}`,
+  'convert/no-compression': 'Compression not supported for this file format',
+  'convert/no-backing': (d) => `Backing file not supported for file format '${d.format}'`,
+  'convert/no-snapshots': (d) =>
+    `Failed to load snapshot: Block format '${d.format}' used by device '' does not support temporarily loading internal snapshots`,
+  'convert/too-small': 'output file is smaller than input file',
+  'convert/differs': (d) => `The result differs from the source at offset ${d.offset}; it was thrown away`,
+  'copy/read': (d) => `error while reading at byte ${d.offset}: ${d.reason}`,
+  'copy/write': (d) => `error while writing at byte ${d.offset}: ${d.reason}`,
+
   // raw
   'raw/size': (d) => `A raw image holds ${d.size} bytes; ${d.found} was asked`,
 

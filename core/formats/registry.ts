@@ -25,3 +25,10 @@ export function driverNamed(name: string): FormatDriver {
 export function probe(head: Uint8Array, tail: Uint8Array): FormatDriver {
   return drivers.find((driver) => driver.probe(head, tail)) ?? raw;
 }
+
+/** The driver called `name`, for a new image. Throws `format/unknown-output`. */
+export function createDriverNamed(name: string): FormatDriver {
+  const driver = findDriver(name);
+  if (driver === null) throw new ImageError('format/unknown-output', { name });
+  return driver;
+}

@@ -1,0 +1,314 @@
+// convert: the guest content of one image, or several in a row, into a new image or over an existing one.
+import { firstDifference } from '../block/compare.ts';
+import { copyGuest, type CopyResult } from '../block/copy/copy.ts';
+import type { CopyPart } from '../block/copy/plan.ts';
+import type { CacheMode } from '../block/file.ts';
+import { isWritable, type BackingReference, type BlockNode, type WritableNode } from '../block/node.ts';
+import { alignUp, type GuestRange } from '../block/units.ts';
+import { ImageError } from '../errors/image-error.ts';
+import type { FormatDriver, OpenGate, OptionValue } from '../formats/driver.ts';
+import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.ts';
+import { openImage, type OpenedImage, type OpenOptions } from '../formats/open.ts';
+import { createDriverNamed } from '../formats/registry.ts';
+import type { Job } from '../job.ts';
+import { newTarget, type NewTarget } from './target.ts';
+
+/** An image to read, as it was named. */
+export interface ConvertSource {
+  readonly path: string;
+  readonly options: OpenOptions;
+}
+
+export interface ConvertParams {
+  readonly sources: readonly ConvertSource[];
+  /** Read this internal snapshot (id or name) of the only source; null: the disk as it is. */
+  readonly snapshot: string | null;
+  readonly target: string;
+  /** Format of the target. */
+  readonly format: string;
+  /** Creation options by name. `size` makes the target larger than the sources. */
+  readonly options: Readonly<Record<string, OptionValue>>;
+  /** The new image becomes an overlay over this; what the source has from below its top layer is left to it. */
+  readonly backing: BackingReference | null;
+  /** Write over an existing image of exactly this kind, opened with these options; null: create. */
+  readonly existing: OpenOptions | null;
+  /** The existing target reads as zeroes everywhere. */
+  readonly targetIsZero: boolean;
+  readonly compress: boolean;
+  /** Zero detection in bytes; 0: none, and all is written. */
+  readonly sparse: number;
+  /** Cache mode of the target; `unsafe` leaves the flush out. */
+  readonly cache: CacheMode | undefined;
+  /** Chunks under way at once. */
+  readonly depth: number;
+  readonly outOfOrder: boolean;
+  /** Bytes per second; 0: no limit. */
+  readonly rate: number;
+  /** Go on where the source cannot be read; zeroes take the place. */
+  readonly salvage: boolean;
+  /** Read the result back and compare it with the source before it gets its name. */
+  readonly verify: boolean;
+  readonly policy?: GatePolicy | undefined;
+}
+
+export interface ConvertResult {
+  /** Virtual size of the target. */
+  readonly size: number;
+  /** Bytes written as data, stored bytes of packed units, bytes found to be zero. */
+  readonly copied: CopyResult;
+  /** What could not be read and became zeroes (with `salvage`), and why; neighbours merged, the first ones only. */
+  readonly unreadable: readonly { readonly start: number; readonly length: number; readonly reason: string }[];
+  readonly unreadableBytes: number;
+  readonly verified: boolean;
+}
+
+/** How many unreadable stretches are listed; their bytes are counted all the same. */
+const listedStretches = 1000;
+
+/**
+ * Converts. A new target carries its final name only when it is complete; on any error nothing is left of it.
+ * Throws what opening the sources throws, `convert/create` for the target, `convert/*` for what was asked, `storage/*`.
+ */
+export async function convert(params: ConvertParams, job: Job): Promise<ConvertResult> {
+  const opened: OpenedImage[] = [];
+  const views: BlockNode[] = [];
+  try {
+    for (const source of params.sources) opened.push(openImage(source.path, source.options));
+    const nodes = opened.map((image) => snapshotView(image, params.snapshot, views));
+    const parts = layOut(nodes);
+    const length = parts.reduce((sum, part) => sum + part.length, 0);
+    return params.existing === null
+      ? await convertToNew(params, parts, length, job)
+      : await convertOver(params, params.existing, parts, length, job);
+  } finally {
+    for (const view of views) view.close();
+    for (const image of opened) image.node.close();
+  }
+}
+
+function snapshotView(image: OpenedImage, snapshot: string | null, views: BlockNode[]): BlockNode {
+  if (snapshot === null) return image.node;
+  if (image.driver.snapshots === undefined) {
+    throw new ImageError('convert/no-snapshots', { format: image.driver.id }, { file: image.node.name });
+  }
+  const view = image.driver.snapshots.open(image.node, snapshot);
+  views.push(view);
+  return view;
+}
+
+/** The sources one behind the other, each in whole sectors. */
+function layOut(nodes: readonly BlockNode[]): CopyPart[] {
+  let start = 0;
+  return nodes.map((source) => {
+    const part = { source, start, length: alignUp(source.size, 512) };
+    start += part.length;
+    return part;
+  });
+}
+
+async function convertToNew(
+  params: ConvertParams,
+  parts: readonly CopyPart[],
+  length: number,
+  job: Job,
+): Promise<ConvertResult> {
+  const driver = createDriverNamed(params.format);
+  const create = driver.create;
+  if (create === undefined) throw new ImageError('format/no-create', { name: params.format });
+  if (params.backing !== null && !driver.hasBacking) {
+    throw new ImageError('convert/no-backing', { format: driver.id });
+  }
+  const size = sizeOf(params, length);
+  const backing = params.backing === null ? null : openBacking(params, params.backing);
+  let target: NewTarget | null = null;
+  try {
+    const { node, files } = attemptCreate(params, () => {
+      target = newTarget(params.target, { cache: params.cache });
+      return createTarget(params, driver, target, size, job, backing);
+    });
+    try {
+      checkTarget(params, node, length);
+      const result = await copyInto(params, parts, node, {
+        targetIsZero: params.backing === null && !files.inPlace,
+        targetBacking: backing?.size ?? 0,
+        job,
+      });
+      node.writeBack();
+      const verified = params.verify && verifyTarget(parts, node, job);
+      node.close();
+      job.throwIfCancelled();
+      files.complete();
+      return { ...result, size: node.size, verified };
+    } finally {
+      node.close();
+    }
+  } catch (error) {
+    (target as NewTarget | null)?.abandon();
+    throw error;
+  } finally {
+    backing?.close();
+  }
+}
+
+/** Errors while the target comes to be are told with its name and format. */
+function attemptCreate<T>(params: ConvertParams, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    const detail = { target: params.target, format: params.format, reason: error.message };
+    throw new ImageError('convert/create', detail, error.where, error);
+  }
+}
+
+function createTarget(
+  params: ConvertParams,
+  driver: FormatDriver,
+  files: NewTarget,
+  size: number,
+  job: Job,
+  backing: BlockNode | null,
+): { node: WritableNode; files: NewTarget } {
+  const siblings = new Map<string, ReturnType<NewTarget['createFile']>>();
+  driver.create?.({
+    storage: files.storage,
+    name: params.target,
+    size,
+    options: params.options,
+    backing: params.backing,
+    ...(backing === null ? {} : { openBacking: () => backing }),
+    createFile(path, role) {
+      const storage = files.createFile(path, role);
+      siblings.set(path, storage);
+      return storage;
+    },
+    job,
+  });
+  const gate: OpenGate = {
+    openImage: () => {
+      if (backing === null) throw new Error('a new image without a backing file asked for one');
+      return lent(backing);
+    },
+    openFile: (reference) => {
+      const sibling = siblings.get(reference.path);
+      if (sibling === undefined) throw new Error(`a new image asked for '${reference.path}', which it did not create`);
+      return sibling;
+    },
+  };
+  const node = driver.open(files.storage, {
+    writable: true,
+    gate,
+    withBacking: backing !== null,
+    runtime: {},
+    forRepair: false,
+  });
+  if (!isWritable(node)) throw new Error(`${driver.id} opened a new image read-only`);
+  return { node, files };
+}
+
+/** A view of a node that is closed by somebody else. */
+function lent(node: BlockNode): BlockNode {
+  return {
+    format: node.format,
+    name: node.name,
+    size: node.size,
+    granularity: node.granularity,
+    backing: node.backing,
+    files: node.files,
+    map: (range) => node.map(range),
+    close: () => {},
+  };
+}
+
+function openBacking(params: ConvertParams, backing: BackingReference): BlockNode {
+  const { policy = followFiles } = params;
+  return openImage(resolveReference(params.target, backing.path), { format: backing.format, policy }).node;
+}
+
+async function convertOver(
+  params: ConvertParams,
+  existing: OpenOptions,
+  parts: readonly CopyPart[],
+  length: number,
+  job: Job,
+): Promise<ConvertResult> {
+  const { node } = openImage(params.target, { ...existing, writable: true });
+  try {
+    if (!isWritable(node)) throw new ImageError('format/read-only', { format: node.format }, { file: params.target });
+    checkTarget(params, node, length);
+    const result = await copyInto(params, parts, node, {
+      targetIsZero: params.targetIsZero,
+      targetBacking: params.backing === null ? 0 : (node.backing?.size ?? 0),
+      job,
+    });
+    if (params.cache === 'unsafe') node.writeBack();
+    else node.flush();
+    const verified = params.verify && verifyTarget(parts, node, job);
+    return { ...result, size: node.size, verified };
+  } finally {
+    node.close();
+  }
+}
+
+/** The target's virtual size: what the sources have, or what `-o size` says beyond it. Throws `convert/too-small`. */
+function sizeOf(params: ConvertParams, length: number): number {
+  const { size } = params.options;
+  if (typeof size !== 'number') return length;
+  if (size < length)
+    throw new ImageError('convert/too-small', { found: size, needed: length }, { file: params.target });
+  return size;
+}
+
+function checkTarget(params: ConvertParams, node: WritableNode, length: number): void {
+  if (params.compress && node.packed === undefined) {
+    throw new ImageError('convert/no-compression', { format: node.format }, { file: params.target });
+  }
+  if (node.size < length) {
+    throw new ImageError('convert/too-small', { found: node.size, needed: length }, { file: params.target });
+  }
+}
+
+async function copyInto(
+  params: ConvertParams,
+  parts: readonly CopyPart[],
+  target: WritableNode,
+  state: { targetIsZero: boolean; targetBacking: number; job: Job },
+): Promise<Omit<ConvertResult, 'size' | 'verified'>> {
+  const unreadable: { start: number; length: number; reason: string }[] = [];
+  let unreadableBytes = 0;
+  const salvage = (range: GuestRange, error: unknown): void => {
+    if (!(error instanceof ImageError)) throw error;
+    unreadableBytes += range.length;
+    const last = unreadable.at(-1);
+    if (last !== undefined && last.start + last.length === range.start) last.length += range.length;
+    else if (unreadable.length < listedStretches) unreadable.push({ ...range, reason: error.message });
+  };
+  const copied = await copyGuest(
+    {
+      parts,
+      target,
+      targetIsZero: state.targetIsZero,
+      targetBacking: state.targetBacking,
+      sparse: params.sparse,
+      packed: params.compress,
+      depth: params.depth,
+      outOfOrder: params.outOfOrder,
+      rate: params.rate,
+      salvage: params.salvage ? salvage : null,
+    },
+    state.job,
+  );
+  return { copied, unreadable, unreadableBytes };
+}
+
+/** Reads the target back. Throws `convert/differs` with the first guest offset that is not as in the source. */
+function verifyTarget(parts: readonly CopyPart[], target: WritableNode, job: Job): boolean {
+  for (const part of parts) {
+    const stretch = { start: 0, otherStart: part.start, length: part.source.size };
+    const difference = firstDifference(part.source, target, stretch, job);
+    if (difference !== null) {
+      throw new ImageError('convert/differs', { offset: part.start + difference }, { file: target.name });
+    }
+  }
+  return true;
+}
