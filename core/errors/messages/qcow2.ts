@@ -1,4 +1,51 @@
 // Codes and sentences of qcow2.
 import type { Sentence } from '../sentence.ts';
 
-export const qcow2Messages = {} as const satisfies Record<string, Sentence>;
+const hex = (value: unknown): string => (typeof value === 'number' ? `0x${value.toString(16)}` : String(value));
+
+export const qcow2Messages = {
+  // the header
+  'qcow2/magic': 'Image is not in qcow2 format',
+  'qcow2/version': (d) => `Unsupported qcow2 version ${Number.parseInt(String(d.found), 10)}`,
+  'qcow2/cluster-bits': (d) => `Unsupported cluster size: 2^${Number.parseInt(String(d.found), 10)}`,
+  'qcow2/header-short': 'qcow2 header too short',
+  'qcow2/header-long': 'qcow2 header exceeds cluster size',
+  'qcow2/header-read': 'Could not read qcow2 header: the file is shorter than that',
+  'qcow2/backing-offset': 'Invalid backing file offset',
+  'qcow2/backing-name': 'Backing file name too long',
+  'qcow2/compression-type': (d) => `qcow2: unknown compression type: ${d.found}`,
+  'qcow2/compression-bit': (d) =>
+    `qcow2: Compression type incompatible feature bit must ${d.expected === true ? 'be set' : 'not be set'}`,
+  'qcow2/feature': (d) => `Unsupported qcow2 feature(s): ${d.names}`,
+  'qcow2/corrupt': 'qcow2: Image is corrupt; cannot be opened read/write',
+  'qcow2/subcluster-size': (d) => `Unsupported subcluster size: ${d.found}`,
+  'qcow2/refcount-width': 'Reference count entry width too large; may not exceed 64 bits',
+  'qcow2/crypt-method': (d) => `Unsupported encryption method ${Number.parseInt(String(d.found), 10)}`,
+  'qcow2/no-refcount-table': 'Image does not contain a reference count table',
+  'qcow2/table-too-large': (d) => `${d.table} too large`,
+  'qcow2/table-offset': (d) => `${d.table} offset invalid`,
+  'qcow2/table-beyond-file': (d) =>
+    `${d.table} (${d.length} bytes at ${hex(d.offset)}) reaches beyond the end of the file (${d.size} bytes)`,
+  'qcow2/too-big': 'Image is too big',
+  'qcow2/l1-too-small': 'L1 table is too small',
+
+  // header extensions
+  'qcow2/extension-too-large': 'Header extension too large',
+  'qcow2/backing-format-long': (d) => `ERROR: ext_backing_format: len=${d.found} too large (>=16)`,
+  'qcow2/crypto-extension': 'CRYPTO header extension only expected with LUKS encryption method',
+  'qcow2/crypto-extension-size': (d) => `CRYPTO header extension size ${d.found}, but expected size 16`,
+  'qcow2/crypto-offset': (d) =>
+    `Encryption header offset '${d.found}' is not a multiple of cluster size '${d.clusterSize}'`,
+  'qcow2/crypto-missing': (d) => `Missing CRYPTO header for crypt method ${d.method}`,
+  'qcow2/bitmaps-length': 'bitmaps_ext: Invalid extension length',
+  'qcow2/bitmaps-reserved': 'bitmaps_ext: Reserved field is not zero',
+  'qcow2/bitmaps-count': (d) =>
+    Number.parseInt(String(d.found), 10) === 0
+      ? 'found bitmaps extension with zero bitmaps'
+      : `bitmaps_ext: Image has ${Number.parseInt(String(d.found), 10)} bitmaps, exceeding the QEMU supported maximum of 65535`,
+  'qcow2/bitmaps-offset': 'bitmaps_ext: invalid bitmap directory offset',
+  'qcow2/bitmaps-size': (d) =>
+    `bitmaps_ext: bitmap directory size (${d.found}) exceeds the maximum supported size (${d.allowed})`,
+  'qcow2/data-file-missing': "'data-file' is required for this image",
+  'qcow2/data-file-raw': 'data-file-raw requires a data file',
+} as const satisfies Record<string, Sentence>;

@@ -1,0 +1,98 @@
+// What is known of an open qcow2 image: its files, header, layout, active L1 table.
+import type { BackingReference, ImageFile } from '../../block/node.ts';
+import type { Storage } from '../../block/storage.ts';
+import { alignDown } from '../../block/units.ts';
+import { findExtension, readHeader, textOf, type HeaderOptions, type Qcow2Header } from './header.ts';
+import type { Layout } from './layout.ts';
+import { autoclear, compatible, extensionType, incompatible } from './spec.ts';
+import { loadTable } from './tables.ts';
+
+/** An open image. The tables here are what the nodes over it share; a writer changes them in place. */
+export class Qcow2State {
+  readonly storage: Storage;
+  readonly header: Qcow2Header;
+  readonly layout: Layout;
+  readonly forRepair: boolean;
+  /** The external data file; null until it is opened, and where guest clusters lie in the image itself. */
+  dataFile: Storage | null = null;
+  /** The active L1 table in halves. `fields.l1_size` entries. */
+  l1: Uint32Array;
+
+  /** Throws what `readHeader` throws, and `qcow2/table-beyond-file`. */
+  constructor(storage: Storage, options: HeaderOptions) {
+    const { header, layout } = readHeader(storage, options);
+    this.storage = storage;
+    this.header = header;
+    this.layout = layout;
+    this.forRepair = options.forRepair;
+    const { l1_table_offset, l1_size } = header.fields;
+    const beyond = options.forRepair ? 'zero' : 'refuse';
+    this.l1 = loadTable(storage, l1_table_offset, l1_size, 'Active L1 table', beyond);
+  }
+
+  /** Virtual size in bytes: whole sectors, as QEMU counts. */
+  get size(): number {
+    return alignDown(this.header.fields.size, 512);
+  }
+
+  get version(): number {
+    return this.header.fields.version;
+  }
+
+  /** Where guest clusters lie. */
+  get data(): Storage {
+    return this.dataFile ?? this.storage;
+  }
+
+  get files(): readonly ImageFile[] {
+    const files: ImageFile[] = [{ role: 'file', format: 'file', storage: this.storage }];
+    if (this.dataFile !== null) files.push({ role: 'data-file', format: 'file', storage: this.dataFile });
+    return files;
+  }
+
+  get dirty(): boolean {
+    return (this.header.fields.incompatible_features & incompatible.dirty) !== 0n;
+  }
+
+  get corrupt(): boolean {
+    return (this.header.fields.incompatible_features & incompatible.corrupt) !== 0n;
+  }
+
+  /** Guest clusters lie in an external data file. */
+  get external(): boolean {
+    return (this.header.fields.incompatible_features & incompatible.dataFile) !== 0n;
+  }
+
+  /** The external data file is the guest's disk as raw. */
+  get externalRaw(): boolean {
+    return (this.header.fields.autoclear_features & autoclear.dataFileRaw) !== 0n;
+  }
+
+  get lazyRefcounts(): boolean {
+    return (this.header.fields.compatible_features & compatible.lazyRefcounts) !== 0n;
+  }
+
+  /** The bitmaps extension may be believed. */
+  get bitmapsValid(): boolean {
+    return (this.header.fields.autoclear_features & autoclear.bitmaps) !== 0n;
+  }
+
+  get encrypted(): boolean {
+    return this.header.fields.crypt_method !== 0;
+  }
+
+  /** Name of the data file as the header records it; null: it does not. */
+  get dataFileName(): string | null {
+    const extension = findExtension(this.header, extensionType.dataFile);
+    return extension === null ? null : textOf(extension.data);
+  }
+
+  /** The layer below as the header records it. */
+  get backingReference(): BackingReference | null {
+    const path = this.header.backingName;
+    if (path === null || path === '') return null;
+    const extension = findExtension(this.header, extensionType.backingFormat);
+    const format = extension === null ? '' : textOf(extension.data);
+    return { path, format: format === '' ? null : format };
+  }
+}
