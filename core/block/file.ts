@@ -47,14 +47,6 @@ export function openFile(path: string, options: FileOptions): Storage {
   return new FileStorage(path, options);
 }
 
-/**
- * Tells a storage that somebody wrote to its descriptor past it (the copy plane does): its size and what it knows of its extents
- * follow. Does nothing for a storage without a descriptor.
- */
-export function noteWritten(storage: Storage, offset: HostOffset, length: number): void {
-  if (storage instanceof FileStorage) storage.noteWritten(offset, length);
-}
-
 class FileStorage implements Storage {
   readonly name: string;
   readonly writable: boolean;
@@ -65,7 +57,7 @@ class FileStorage implements Storage {
   readonly #cache: CacheMode;
   /** Writes need a sync of their own: the host has no O_DSYNC. */
   readonly #syncWrites: boolean;
-  /** The stretch that was last asked about. A hole is remembered only where nobody writes. */
+  /** The stretch that was last asked about, until somebody writes here. */
   #known: { kind: StorageExtent['kind']; start: number; end: number } | null = null;
   #cannotPunch = false;
   #cannotZero = false;
@@ -78,7 +70,7 @@ class FileStorage implements Storage {
     this.#cache = options.cache ?? 'writeback';
     const durable = this.#cache === 'writethrough' || this.#cache === 'directsync';
     this.#syncWrites = durable && flag('O_DSYNC') === 0;
-    const stat = openChecked(name, options, durable ? flag('O_DSYNC') : 0);
+    const stat = openChecked(path, name, options, durable ? flag('O_DSYNC') : 0);
     this.descriptor = stat.descriptor;
     this.#device = stat.device;
     this.identity = stat.identity;
@@ -158,9 +150,7 @@ class FileStorage implements Storage {
       return { kind: known.kind, length: Math.min(rest, known.end - offset) };
     }
     const extent = host().extentAt(this.descriptor, offset, this.size) ?? { kind: 'data', length: this.size - offset };
-    // Others may write through the descriptor: a hole of a writable file is asked for anew each time.
-    const lasts = extent.kind === 'data' || !this.writable;
-    this.#known = lasts ? { kind: extent.kind, start: offset, end: offset + extent.length } : null;
+    this.#known = { kind: extent.kind, start: offset, end: offset + extent.length };
     return { kind: extent.kind, length: Math.min(rest, extent.length) };
   }
 
@@ -199,7 +189,7 @@ class FileStorage implements Storage {
     return this.#device ? this.size : fs.fstatSync(this.descriptor).blocks * 512;
   }
 
-  noteWritten(offset: number, length: number): void {
+  noteWritten(offset: HostOffset, length: number): void {
     this.#known = null;
     if (!this.#device) this.size = Math.max(this.size, offset + length);
   }
@@ -312,14 +302,14 @@ interface Opened {
 }
 
 /** Looks at what the name stands for, opens it without waiting, and looks again: in between it may have become something else. */
-function openChecked(name: string, options: FileOptions, extraFlags: number): Opened {
+function openChecked(path: string, name: string, options: FileOptions, extraFlags: number): Opened {
   let descriptor: number | null = null;
   try {
-    if (options.create !== 'new') refuseOthers(fs.statSync(name), name);
+    if (options.create !== 'new') refuseOthers(fs.statSync(path), name);
     const access = options.writable || options.create === 'new' ? flag('O_RDWR') : flag('O_RDONLY');
     const create = options.create === 'new' ? flag('O_CREAT') | flag('O_EXCL') : 0;
     const flags = access | create | extraFlags | flag('O_NONBLOCK') | flag('O_NOCTTY');
-    descriptor = fs.openSync(name, flags, options.mode ?? 0o666);
+    descriptor = fs.openSync(path, flags, options.mode ?? 0o666);
     const stat = fs.fstatSync(descriptor, { bigint: true });
     refuseOthers(stat, name);
     const device = stat.isBlockDevice();
