@@ -16,7 +16,7 @@ export interface NewTargetOptions {
 export interface NewTarget {
   /** The path that will carry the image; symbolic links are followed. */
   readonly path: string;
-  /** Empty and writable. */
+  /** Empty and writable. Its `close` does nothing: `complete` and `abandon` close it. */
   readonly storage: Storage;
   /** Written in place (block device): there is no other name, and nothing to rename. */
   readonly inPlace: boolean;
@@ -34,6 +34,8 @@ interface PartialFile {
   readonly final: string;
   readonly partial: string;
   readonly storage: Storage;
+  /** Really closes: the node that writes the image closes `storage` before it is flushed and renamed, which must not end it. */
+  readonly close: () => void;
   /** Holds the lock on the file that will be replaced. */
   readonly replaced: Storage | null;
 }
@@ -92,7 +94,7 @@ export function newTarget(target: string, options: NewTargetOptions = {}): NewTa
       try {
         for (const file of files) {
           if (options.cache !== 'unsafe') file.storage.flush();
-          file.storage.close();
+          file.close();
         }
         for (const file of [...files].reverse()) rename(file);
         if (options.cache !== 'unsafe') for (const folder of new Set(files.map(folderOf))) flushFolder(folder);
@@ -105,7 +107,7 @@ export function newTarget(target: string, options: NewTargetOptions = {}): NewTa
     abandon() {
       if (end()) return;
       for (const file of files) {
-        file.storage.close();
+        file.close();
         file.replaced?.close();
       }
       removeAll(files);
@@ -115,6 +117,8 @@ export function newTarget(target: string, options: NewTargetOptions = {}): NewTa
 
 function inPlaceTarget(target: string, options: NewTargetOptions): NewTarget {
   const storage = openFile(target, { writable: true, lock: 'write', cache: options.cache });
+  const close = storage.close.bind(storage);
+  storage.close = () => {};
   let ended = false;
   return {
     path: target,
@@ -130,12 +134,12 @@ function inPlaceTarget(target: string, options: NewTargetOptions): NewTarget {
       if (ended) return;
       ended = true;
       if (options.cache !== 'unsafe') storage.flush();
-      storage.close();
+      close();
     },
     abandon() {
       if (ended) return;
       ended = true;
-      storage.close();
+      close();
     },
   };
 }
@@ -158,7 +162,9 @@ function beginPartial(final: string, options: NewTargetOptions): PartialFile {
     });
     unfinished.add(partial);
     if (existing !== undefined && storage.descriptor !== null) keepOwner(storage.descriptor, existing);
-    return { final, partial, storage, replaced };
+    const close = storage.close.bind(storage);
+    storage.close = () => {};
+    return { final, partial, storage, close, replaced };
   } catch (error) {
     replaced?.close();
     throw error instanceof ImageError ? error.at({ file: final }) : error;
