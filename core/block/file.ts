@@ -64,8 +64,9 @@ class FileStorage implements Storage {
   #sinceDrop = 0;
   #closed = false;
 
-  constructor(name: string, options: FileOptions) {
-    this.name = options.shownAs ?? name;
+  constructor(path: string, options: FileOptions) {
+    const name = options.shownAs ?? path;
+    this.name = name;
     this.writable = options.writable;
     this.#cache = options.cache ?? 'writeback';
     const durable = this.#cache === 'writethrough' || this.#cache === 'directsync';
