@@ -1,5 +1,5 @@
 // Opening an image: storage, probe, gate, depth, loops.
-import { openFile, type LockMode } from '../block/file.ts';
+import { openFile, type CacheMode, type LockMode } from '../block/file.ts';
 import type { BlockNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
 import { ImageError } from '../errors/image-error.ts';
@@ -20,7 +20,7 @@ export interface OpenOptions {
   readonly runtime?: Readonly<Record<string, string>>;
   readonly forRepair?: boolean;
   /** Bypass or weaken the host's cache as `-t`/`-T` say. */
-  readonly cache?: string;
+  readonly cache?: CacheMode | undefined;
   /** The layer below is this, whatever the image says (`null`: none); the node owns it from then on. */
   readonly backing?: OpenedBacking;
 }
@@ -55,7 +55,7 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
   if (above.length >= policy.maxDepth) {
     throw new ImageError('gate/depth', { allowed: policy.maxDepth }, { file: path });
   }
-  const storage = openFile(path, { writable, lock });
+  const storage = openFile(path, { writable, lock, cache: options.cache });
   if (storage.identity !== null && above.some((layer) => layer.identity === storage.identity)) {
     storage.close();
     throw new ImageError('gate/loop', { name: path }, { file: path });
@@ -77,7 +77,7 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
       try {
         return openLayer(
           target,
-          { format: reference.format, policy, share: options.share === true, runtime: {} },
+          { format: reference.format, policy, share: options.share === true, cache: options.cache },
           files,
         ).node;
       } catch (error) {
@@ -91,7 +91,7 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
     openFile(reference) {
       const target = resolveReference(reference.from, reference.path);
       allow(policy, { from: reference.from, path: target, role: reference.role });
-      return openFile(target, { writable, lock });
+      return openFile(target, { writable, lock, cache: options.cache });
     },
   };
   const node = driver.open(storage, {
