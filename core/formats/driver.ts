@@ -54,6 +54,8 @@ export interface CreateRequest {
   /** Values by option name, of the types that the rows say; defaults are not filled in. */
   readonly options: Readonly<Record<string, OptionValue>>;
   readonly backing: BackingReference | null;
+  /** Opens the layer below for formats that record its identity (VMDK, VHD, VHDX, VDI). Whoever called `create` closes it. */
+  readonly openBacking?: () => BlockNode;
   /** A further empty file of the same image beside it (`path` as the image will record it). */
   createFile(path: string, role: string): Storage;
   readonly job: Job;
