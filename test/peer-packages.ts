@@ -12,7 +12,7 @@ const packages = {
   vmdkinfo: 'libvmdk-utils',
   qcowinfo: 'libqcow-utils',
   '7z': 'p7zip-full',
-  python3: 'python3',
+  bzip2: 'bzip2',
 } as const;
 
 export type PeerName = keyof typeof packages;

@@ -1,0 +1,5 @@
+# about: Refcounts of 1 bits
+# format: qcow2
+# main: disk.qcow2
+qemu-img create -q -f qcow2 -o refcount_bits=1,cluster_size=4k disk.qcow2 1M
+qemu-io -f qcow2 -c 'write -P 0x11 0 30k' -c 'write -P 0x22 500k 30k' disk.qcow2

@@ -1,0 +1,4 @@
+# about: A file of no bytes
+# format: raw
+# main: disk.raw
+: > disk.raw
