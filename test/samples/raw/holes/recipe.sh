@@ -2,4 +2,4 @@
 # format: raw
 # main: disk.raw
 truncate -s 4M disk.raw
-qemu-io -f raw -c 'write -P 0x11 0 64k' -c 'write -P 0x22 1M 4k' -c 'write -P 0 2M 64k' -c 'write -P 0x33 2M 512' disk.raw
+qemu-io -f raw -c 'write -P 0x11 0 64k' -c 'write -P 0x22 1M 4k' -c 'write -P 0x33 2M 512' disk.raw
