@@ -114,7 +114,6 @@ class FileStorage implements Storage {
       if (this.#syncWrites) fs.fdatasyncSync(this.descriptor);
     });
     this.noteWritten(offset, from.length);
-    this.#countForDrop(from.length);
   }
 
   truncate(size: number): void {
@@ -133,6 +132,7 @@ class FileStorage implements Storage {
     if (this.#cache === 'unsafe') return;
     this.#checkOpen();
     this.#changing('storage/flush', undefined, () => fs.fdatasyncSync(this.descriptor));
+    if (this.#dropsBehind()) host().dropCache(this.descriptor, 0, 0);
   }
 
   close(): void {
@@ -144,13 +144,14 @@ class FileStorage implements Storage {
 
   extentAt(offset: HostOffset, limit: number): StorageExtent {
     this.#check(offset, 0);
-    const rest = Math.min(limit, this.size - offset);
-    if (rest <= 0 || this.#device) return { kind: 'data', length: rest };
+    const rest = Math.max(0, Math.min(limit, this.size - offset));
+    if (rest === 0 || this.#device) return { kind: 'data', length: rest };
     const known = this.#known;
     if (known !== null && known.start <= offset && offset < known.end) {
       return { kind: known.kind, length: Math.min(rest, known.end - offset) };
     }
     const extent = host().extentAt(this.descriptor, offset, this.size) ?? { kind: 'data', length: this.size - offset };
+    if (extent.kind === 'hole' && offset + extent.length >= this.size) this.#checkShrunk(offset);
     this.#known = { kind: extent.kind, start: offset, end: offset + extent.length };
     return { kind: extent.kind, length: Math.min(rest, extent.length) };
   }
@@ -187,12 +188,14 @@ class FileStorage implements Storage {
   }
 
   allocated(): number {
+    this.#checkOpen();
     return this.#device ? this.size : fs.fstatSync(this.descriptor).blocks * 512;
   }
 
   noteWritten(offset: HostOffset, length: number): void {
     this.#known = null;
     if (!this.#device) this.size = Math.max(this.size, offset + length);
+    this.#countForDrop(length);
   }
 
   #lock(mode: LockMode): void {
@@ -247,10 +250,15 @@ class FileStorage implements Storage {
   }
 
   #ended(offset: number, length: number, found: number): ImageError {
-    const where = { file: this.name, offset };
-    const size = this.#device ? this.size : fs.fstatSync(this.descriptor).size;
-    if (size < this.size) return new ImageError('storage/shrank', { expected: this.size, found: size }, where);
-    return new ImageError('storage/short-read', { found, length, size: this.size }, where);
+    if (!this.#device) this.#checkShrunk(offset);
+    return new ImageError('storage/short-read', { found, length, size: this.size }, { file: this.name, offset });
+  }
+
+  /** Throws `storage/shrank` when the file is shorter than we know it: what is missing is neither data nor a hole. */
+  #checkShrunk(offset: number): void {
+    const { size } = fs.fstatSync(this.descriptor);
+    if (size >= this.size) return;
+    throw new ImageError('storage/shrank', { expected: this.size, found: size }, { file: this.name, offset });
   }
 
   #changing(

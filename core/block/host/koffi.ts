@@ -5,11 +5,11 @@ import type * as koffiModule from 'koffi';
 
 export type Koffi = typeof koffiModule;
 /** A bound C function. Its result is what the declaration says; 64-bit integers come as numbers while they are exact. */
-export type Bound = (...args: unknown[]) => unknown;
+type Bound = (...args: unknown[]) => unknown;
 
 /** The library, or null where it does not load (no prebuilt binary for this machine) or must not. */
 export function loadKoffi(): Koffi | null {
-  if ((process.env.PLATTER_NO_KOFFI ?? '') !== '') return null;
+  if (!['', '0'].includes(process.env.PLATTER_NO_KOFFI ?? '')) return null;
   try {
     return createRequire(import.meta.url)('koffi') as Koffi;
   } catch {
@@ -17,8 +17,16 @@ export function loadKoffi(): Koffi | null {
   }
 }
 
+/** Functions of a C library, called by their declaration. */
+export interface ForeignCalls {
+  /** Calls a function that returns an integer; -1 with the error ENOSYS where the library lacks it. */
+  call(declaration: string, ...args: unknown[]): number;
+  /** Name of the errno that the last call left. */
+  lastError(): string;
+}
+
 /** Binds functions of a library when they are first called. A function that the library lacks answers null. */
-export class Library {
+export class Library implements ForeignCalls {
   readonly koffi: Koffi;
   readonly #library: ReturnType<Koffi['load']>;
   readonly #bound = new Map<string, Bound | null>();
@@ -29,7 +37,7 @@ export class Library {
     this.#library = koffi.load(name);
   }
 
-  find(declaration: string): Bound | null {
+  #find(declaration: string): Bound | null {
     const known = this.#bound.get(declaration);
     if (known !== undefined) return known;
     const bound = this.#bind(declaration);
@@ -45,9 +53,8 @@ export class Library {
     }
   }
 
-  /** Calls a function that returns an integer; -1 with `errno` ENOSYS where the library lacks it. */
   call(declaration: string, ...args: unknown[]): number {
-    const bound = this.find(declaration);
+    const bound = this.#find(declaration);
     if (bound === null) {
       this.koffi.errno(this.koffi.os.errno.ENOSYS ?? 0);
       return -1;
@@ -55,7 +62,6 @@ export class Library {
     return Number(bound(...args));
   }
 
-  /** Name of the errno that the last call left. */
   lastError(): string {
     return getSystemErrorName(-this.koffi.errno());
   }

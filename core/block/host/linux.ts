@@ -1,13 +1,12 @@
 // Linux: extents, holes, reflinks, in-kernel copies, locks of an open file description, block devices.
 import type { StorageExtent } from '../storage.ts';
 import type { HostCalls } from './calls.ts';
-import { type Koffi, Library, systemError } from './koffi.ts';
+import { type ForeignCalls, type Koffi, Library, systemError } from './koffi.ts';
 import { type LockConflict, lockBytes, type LockMode } from './locks.ts';
+import { cannot, lockAnswer, lseek, SEEK_END, SEEK_SET, seekExtent } from './posix.ts';
 
 // Values of the kernel's generic ABI; `linuxCalls` answers null on machines that have others.
-const SEEK_END = 2;
-const SEEK_DATA = 3;
-const SEEK_HOLE = 4;
+const seekValues = { data: 3, hole: 4 };
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 const FALLOC_FL_ZERO_RANGE = 16;
@@ -22,26 +21,9 @@ const F_OFD_SETLK = 37;
 const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
-const SEEK_SET = 0;
 
 const machines = new Set(['x64', 'arm64', 'riscv64', 'loong64']);
 
-/** Errors that mean "not on this file, not on this file system, not on this kernel" rather than "it went wrong". */
-const unsupported = new Set([
-  'EOPNOTSUPP',
-  'ENOTSUP',
-  'ENOSYS',
-  'ENOTTY',
-  'ENODEV',
-  'EINVAL',
-  'EXDEV',
-  'ETXTBSY',
-  'EPERM',
-]);
-/** Errors of `F_OFD_SETLK` that mean: this file system has no such locks. */
-const noLocks = new Set(['EINVAL', 'ENOSYS', 'ENOLCK', 'EOPNOTSUPP', 'ENOTSUP']);
-
-const lseek = 'int64_t lseek(int fd, int64_t offset, int whence)';
 const fallocate = 'int fallocate(int fd, int mode, int64_t offset, int64_t length)';
 const ioctl = 'int ioctl(int fd, unsigned long request, void *argument)';
 const fcntl = 'int fcntl(int fd, int command, void *argument)';
@@ -57,22 +39,14 @@ export function linuxCalls(koffi: Koffi): HostCalls | null {
 
 class LinuxCalls implements HostCalls {
   readonly name = 'linux';
-  readonly #c: Library;
+  readonly #c: ForeignCalls;
 
-  constructor(library: Library) {
+  constructor(library: ForeignCalls) {
     this.#c = library;
   }
 
   extentAt(descriptor: number, offset: number, size: number): StorageExtent | null {
-    const data = this.#c.call(lseek, descriptor, offset, SEEK_DATA);
-    if (data < 0) {
-      // ENXIO: nothing but a hole up to the end. Anything else: this file system cannot tell.
-      return this.#c.lastError() === 'ENXIO' ? { kind: 'hole', length: size - offset } : null;
-    }
-    if (data > offset) return { kind: 'hole', length: Math.min(data, size) - offset };
-    const hole = this.#c.call(lseek, descriptor, offset, SEEK_HOLE);
-    // A hole at `offset` after all: the file changed in between. Not before the end: it grew.
-    return hole <= offset ? null : { kind: 'data', length: Math.min(hole, size) - offset };
+    return seekExtent(this.#c, seekValues, descriptor, offset, size);
   }
 
   punchHole(descriptor: number, offset: number, length: number): boolean {
@@ -94,7 +68,7 @@ class LinuxCalls implements HostCalls {
     range.writeBigUInt64LE(BigInt(fromOffset), 8);
     range.writeBigUInt64LE(BigInt(length), 16);
     range.writeBigUInt64LE(BigInt(toOffset), 24);
-    return this.#c.call(ioctl, to, FICLONERANGE, range) === 0 || this.#cannot('ioctl FICLONERANGE');
+    return this.#c.call(ioctl, to, FICLONERANGE, range) === 0 || cannot(this.#c, 'ioctl FICLONERANGE');
   }
 
   copyRange(from: number, fromOffset: number, to: number, toOffset: number, length: number): number {
@@ -103,7 +77,7 @@ class LinuxCalls implements HostCalls {
     const target = Buffer.alloc(8);
     target.writeBigInt64LE(BigInt(toOffset));
     const done = this.#c.call(copyFileRange, from, source, to, target, length, 0);
-    if (done < 0) this.#cannot('copy_file_range');
+    if (done < 0) cannot(this.#c, 'copy_file_range');
     return Math.max(0, done);
   }
 
@@ -129,10 +103,7 @@ class LinuxCalls implements HostCalls {
       flock.writeBigInt64LE(BigInt(byte), 8);
       flock.writeBigInt64LE(1n, 16);
       if (this.#c.call(fcntl, descriptor, command, flock) === 0) return 'done';
-      const errno = this.#c.lastError();
-      if (errno === 'EAGAIN' || errno === 'EACCES') return 'busy';
-      if (noLocks.has(errno)) return 'no locks here';
-      throw systemError('fcntl F_OFD_SETLK', errno);
+      return lockAnswer(this.#c, 'fcntl F_OFD_SETLK');
     };
     const locks = {
       take: (byte: number) => ask(F_OFD_SETLK, F_RDLCK, byte) !== 'busy',
@@ -160,20 +131,13 @@ class LinuxCalls implements HostCalls {
     const range = Buffer.alloc(16);
     range.writeBigUInt64LE(BigInt(offset), 0);
     range.writeBigUInt64LE(BigInt(length), 8);
-    return this.#c.call(ioctl, descriptor, BLKZEROOUT, range) === 0 || this.#cannot('ioctl BLKZEROOUT');
+    return this.#c.call(ioctl, descriptor, BLKZEROOUT, range) === 0 || cannot(this.#c, 'ioctl BLKZEROOUT');
   }
 
   #fallocate(descriptor: number, mode: number, offset: number, length: number): boolean {
     for (;;) {
       if (this.#c.call(fallocate, descriptor, mode, offset, length) === 0) return true;
-      if (this.#c.lastError() !== 'EINTR') return this.#cannot('fallocate');
+      if (this.#c.lastError() !== 'EINTR') return cannot(this.#c, 'fallocate');
     }
-  }
-
-  /** False when the last error means that this is not possible here; any other is thrown. */
-  #cannot(call: string): false {
-    const errno = this.#c.lastError();
-    if (unsupported.has(errno)) return false;
-    throw systemError(call, errno);
   }
 }
