@@ -1,9 +1,10 @@
 // The drivers in the order in which they are asked whether a file is theirs; raw takes what is left.
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from './driver.ts';
+import { qcow2 } from './qcow2/driver.ts';
 import { raw } from './raw/driver.ts';
 
-const drivers: readonly FormatDriver[] = [raw];
+const drivers: readonly FormatDriver[] = [qcow2, raw];
 
 export function allDrivers(): readonly FormatDriver[] {
   return drivers;

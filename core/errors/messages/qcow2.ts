@@ -46,6 +46,24 @@ export const qcow2Messages = {
   'qcow2/bitmaps-offset': 'bitmaps_ext: invalid bitmap directory offset',
   'qcow2/bitmaps-size': (d) =>
     `bitmaps_ext: bitmap directory size (${d.found}) exceeds the maximum supported size (${d.allowed})`,
+  'qcow2/bitmap-directory': 'Broken bitmap directory',
   'qcow2/data-file-missing': "'data-file' is required for this image",
   'qcow2/data-file-raw': 'data-file-raw requires a data file',
+
+  // tables
+  'qcow2/reserved-bits': (d) => `${d.table} entry ${d.index} has reserved bits set: ${d.value}`,
+  'qcow2/l2-offset': (d) => `L2 table offset ${hex(d.offset)} unaligned (L1 index: ${hex(d.index)})`,
+  'qcow2/cluster-offset': (d) =>
+    `Cluster allocation offset ${hex(d.offset)} unaligned (L2 offset: ${hex(d.l2)}, L2 index: ${hex(d.index)})`,
+  'qcow2/cluster-beyond-file': (d) =>
+    `The cluster for guest offset ${hex(d.guest)} lies at ${hex(d.offset)}, beyond the end of the file (${d.size} bytes)`,
+  'qcow2/zero-in-v2': (d) =>
+    `Zero cluster entry found in pre-v3 image (L2 offset: ${hex(d.l2)}, L2 index: ${hex(d.index)})`,
+  'qcow2/external-offset': (d) =>
+    `External data file host cluster offset ${hex(d.offset)} does not match guest cluster offset: ${hex(d.guest)}, L2 index: ${hex(d.index)})`,
+  'qcow2/packed-external': (d) =>
+    `Compressed cluster entry found in image with external data file (L2 offset: ${hex(d.l2)}, L2 index: ${hex(d.index)})`,
+  'qcow2/subcluster-bits': (d) => `Invalid cluster entry found  (L2 offset: ${hex(d.l2)}, L2 index: ${hex(d.index)})`,
+  'qcow2/encrypted': (d) =>
+    `The image is encrypted (${d.method}); encrypted guest data cannot be read or written here yet`,
 } as const satisfies Record<string, Sentence>;

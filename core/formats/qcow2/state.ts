@@ -1,7 +1,8 @@
 // What is known of an open qcow2 image: its files, header, layout, active L1 table.
-import type { BackingReference, ImageFile } from '../../block/node.ts';
+import type { BackingReference, Cipher, ImageFile } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { alignDown } from '../../block/units.ts';
+import { L2Tables } from './l2.ts';
 import { findExtension, readHeader, textOf, type HeaderOptions, type Qcow2Header } from './header.ts';
 import type { Layout } from './layout.ts';
 import { autoclear, compatible, extensionType, incompatible } from './spec.ts';
@@ -15,6 +16,10 @@ export class Qcow2State {
   readonly forRepair: boolean;
   /** The external data file; null until it is opened, and where guest clusters lie in the image itself. */
   dataFile: Storage | null = null;
+  /** Set once the keys of an encrypted image are there; without it guest data is refused (`qcow2/encrypted`). */
+  cipher: Cipher | null = null;
+  /** The L2 tables of the active disk and of all snapshots. */
+  readonly tables: L2Tables;
   /** The active L1 table in halves. `fields.l1_size` entries. */
   l1: Uint32Array;
 
@@ -25,6 +30,7 @@ export class Qcow2State {
     this.header = header;
     this.layout = layout;
     this.forRepair = options.forRepair;
+    this.tables = new L2Tables(this);
     const { l1_table_offset, l1_size } = header.fields;
     const beyond = options.forRepair ? 'zero' : 'refuse';
     this.l1 = loadTable(storage, l1_table_offset, l1_size, 'Active L1 table', beyond);
@@ -79,6 +85,11 @@ export class Qcow2State {
 
   get encrypted(): boolean {
     return this.header.fields.crypt_method !== 0;
+  }
+
+  /** Name of the encryption method. */
+  get cryptName(): string {
+    return ['none', 'aes', 'luks'][this.header.fields.crypt_method] ?? String(this.header.fields.crypt_method);
   }
 
   /** Name of the data file as the header records it; null: it does not. */

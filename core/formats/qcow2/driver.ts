@@ -1,0 +1,60 @@
+// qcow2, versions 2 and 3: the table of its functions.
+import type { BlockNode } from '../../block/node.ts';
+import type { Storage } from '../../block/storage.ts';
+import { ImageError } from '../../errors/image-error.ts';
+import type { FormatDriver, OpenRequest, Region } from '../driver.ts';
+import { qcow2Facts } from './facts.ts';
+import { Qcow2Node } from './node.ts';
+import { qcow2Options } from './options.ts';
+import { magic } from './spec.ts';
+import { Qcow2State } from './state.ts';
+
+/**
+ * Opens an image with its data file and the layer below. Throws the `qcow2/*` codes of the header, `gate/*`, `storage/*`.
+ */
+function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
+  const opened: { close(): void }[] = [storage];
+  try {
+    const state = new Qcow2State(storage, request);
+    if (state.external) {
+      const path = state.dataFileName;
+      if (path === null) throw new ImageError('qcow2/data-file-missing', {}, { file: storage.name });
+      state.dataFile = request.gate.openFile({ from: storage.name, path, role: 'data-file' });
+      opened.push(state.dataFile);
+    } else if (state.externalRaw) {
+      throw new ImageError('qcow2/data-file-raw', {}, { file: storage.name, offset: 88, field: 'autoclear_features' });
+    }
+    const reference = request.withBacking ? state.backingReference : null;
+    const backing = reference === null ? null : request.gate.openImage({ from: storage.name, ...reference });
+    if (backing !== null) opened.push(backing);
+    return new Qcow2Node(state, backing);
+  } catch (error) {
+    for (const one of opened.reverse()) one.close();
+    throw error;
+  }
+}
+
+/** The state of a node that this driver opened. */
+export function stateOf(node: BlockNode): Qcow2State {
+  if (!(node instanceof Qcow2Node)) throw new Error(`${node.name} was not opened as qcow2`);
+  return node.state;
+}
+
+export const qcow2: FormatDriver = {
+  id: 'qcow2',
+  label: 'qcow2',
+  extensions: ['qcow2', 'qcow', 'img'],
+  hasBacking: true,
+  options: qcow2Options,
+  probe(head) {
+    if (head.length < 72) return false;
+    const view = new DataView(head.buffer, head.byteOffset, head.length);
+    return view.getUint32(0) === magic && view.getUint32(4) >= 2;
+  },
+  open: openQcow2,
+  facts: (node) => qcow2Facts(stateOf(node), []),
+  regions(node): Region[] {
+    const { size } = stateOf(node).storage;
+    return size === 0 ? [] : [{ start: 0, length: size, label: 'qcow2', kind: 'data', annotate: () => [] }];
+  },
+};
