@@ -1,0 +1,22 @@
+// Codes and sentences of the operations.
+import type { Sentence } from '../sentence.ts';
+
+export const operationMessages = {
+  'create/no-size': 'Image creation needs a size parameter',
+  'create/no-backing': (d) => `Backing file not supported for file format '${d.format}'`,
+  'create/no-backing-format': (d) => `Backing file format not supported for file format '${d.format}'`,
+  'create/empty-backing': 'Expected backing file name, got empty string',
+  'create/same-name': 'Error: Trying to create an image with the same filename as the backing file',
+  'create/backing-format': (d) =>
+    d.detected === ''
+      ? 'Backing file specified without backing format'
+      : `Backing file specified without backing format\nDetected format of ${d.detected}.`,
+  'create/lonely-backing-format': 'Backing format cannot be used without backing file',
+  'create/backing': (d) => `${d.reason}\nCould not open backing image.`,
+  'create/value': (d) => `Parameter '${d.name}' does not accept value '${d.found}'`,
+  'create/preallocation': (d) => `Unsupported preallocation mode: ${d.found}`,
+  'check/unsupported': 'This image format does not support checks',
+  'measure/unsupported': (d) => `Block driver '${d.format}' does not support size measurement`,
+  'measure/no-snapshots': (d) =>
+    `Failed to load snapshot: Block format '${d.format}' used by device '' does not support temporarily loading internal snapshots`,
+} as const satisfies Record<string, Sentence>;
