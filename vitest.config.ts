@@ -8,6 +8,7 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: os.availableParallelism(),
     testTimeout: 60_000,
+    maxConcurrency: os.availableParallelism() + 1,
     hookTimeout: 120_000,
     reporters: ['default', './test/summary-reporter.ts'],
   },

@@ -1,5 +1,5 @@
 // The programs that we measure ourselves against, the folder of foreign images, and our own command: found, run, or skipped with a reason.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'vitest';
@@ -78,6 +78,28 @@ export function runProgram(program: string, args: readonly string[], options: Ru
   return { status: child.status, stdout: child.stdout, stderr: child.stderr };
 }
 
+/** `runProgram` without blocking, so that several run at once. */
+export function startProgram(program: string, args: readonly string[], options: RunOptions = {}): Promise<Finished> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      cwd: options.cwd,
+      env: { ...process.env, LC_ALL: 'C', TZ: 'UTC', ...options.env },
+      stdio: ['pipe', 'pipe', 'pipe'],
+      timeout: options.timeout ?? 120_000,
+    });
+    const stdout: Buffer[] = [];
+    const stderr: Buffer[] = [];
+    child.stdout.on('data', (piece: Buffer) => stdout.push(piece));
+    child.stderr.on('data', (piece: Buffer) => stderr.push(piece));
+    child.stdin.on('error', () => {}); // a program that does not read its input may end before it is written
+    child.stdin.end(options.input ?? '');
+    child.on('error', reject);
+    child.on('close', (status) =>
+      resolve({ status, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }),
+    );
+  });
+}
+
 /** Runs a peer that the test has asked for with `describeWith`. */
 export function runPeer(name: PeerName, args: readonly string[], options: RunOptions = {}): Finished {
   const program = peer(name);
@@ -104,11 +126,25 @@ export function platterCommand(): readonly [string, ...string[]] {
   return buildIsFresh() ? [built] : [process.execPath, path.join(projectFolder, 'cli', 'main.ts')];
 }
 
+const asQemuImg = { PLATTER_PROGNAME: 'qemu-img', PLATTER_QEMU_COMPAT: '7.2', NODE_OPTIONS: '' };
+
 /** Runs our command as qemu-img 7.2, the level of the peer on Debian 12, unless `env` says otherwise. */
 export function runPlatter(args: readonly string[], options: RunOptions = {}): Finished {
   const [program, ...first] = platterCommand();
-  const env = { PLATTER_PROGNAME: 'qemu-img', PLATTER_QEMU_COMPAT: '7.2', NODE_OPTIONS: '', ...options.env };
-  return runProgram(program, [...first, ...args], { ...options, env });
+  return runProgram(program, [...first, ...args], { ...options, env: { ...asQemuImg, ...options.env } });
+}
+
+/** `runPlatter` without blocking. */
+export function startPlatter(args: readonly string[], options: RunOptions = {}): Promise<Finished> {
+  const [program, ...first] = platterCommand();
+  return startProgram(program, [...first, ...args], { ...options, env: { ...asQemuImg, ...options.env } });
+}
+
+/** `runPeer` without blocking. */
+export function startPeer(name: PeerName, args: readonly string[], options: RunOptions = {}): Promise<Finished> {
+  const program = peer(name);
+  if (program === null) throw new Error(`the test did not say that it needs ${name}`);
+  return startProgram(program, args, options);
 }
 
 let fresh: boolean | null = null;
