@@ -35,6 +35,8 @@ export interface ConvertParams {
   /** The existing target reads as zeroes everywhere. */
   readonly targetIsZero: boolean;
   readonly compress: boolean;
+  /** Let the host move the bytes where it can. */
+  readonly offload: boolean;
   /** Zero detection in bytes; 0: none, and all is written. */
   readonly sparse: number;
   /** Cache mode of the target; `unsafe` leaves the flush out. */
@@ -291,6 +293,7 @@ async function copyInto(
       targetBacking: state.targetBacking,
       sparse: params.sparse,
       packed: params.compress,
+      offload: params.offload,
       depth: params.depth,
       outOfOrder: params.outOfOrder,
       rate: params.rate,

@@ -5,6 +5,7 @@ import type { WritableNode } from '../node.ts';
 import { alignUp, MiB, type GuestRange } from '../units.ts';
 import { fetchChunk } from './fetch.ts';
 import { Lanes } from './lanes.ts';
+import { offloadChunk } from './offload.ts';
 import { plan, type CopyPart, type Step } from './plan.ts';
 import { Slots, type Slot } from './slots.ts';
 import { placeChunk, prepareChunk, zeroTarget, type StoreCounts, type StoreRules } from './store.ts';
@@ -21,6 +22,8 @@ export interface CopyRequest {
   readonly sparse: number;
   /** Store packed (compressed) what gets smaller by it. */
   readonly packed: boolean;
+  /** Let the host move the bytes (reflink, copy in the kernel); no zero detection then, and nothing is packed. */
+  readonly offload: boolean;
   /** Chunks under way at once. */
   readonly depth: number;
   /** Place chunks as they arrive, not in their order. */
@@ -70,6 +73,10 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
     done += length;
     job.progress({ phase: 'copy', done, total });
   };
+  const offload = (step: Extract<Step, { kind: 'chunk' }>): void => {
+    offloadChunk(target, step, rules.targetIsZero, counts);
+    finish(step.length);
+  };
   const begin = (step: Step, slot: Slot | null): void => {
     const ready = slot === null || step.kind !== 'chunk' ? null : readyChunk(step, slot);
     const before = request.outOfOrder ? Promise.resolve() : order;
@@ -105,7 +112,7 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
       salvage === null
         ? null
         : (offset: number, length: number, error: unknown) => salvage({ start: step.start + offset, length }, error);
-    await fetchChunk(slot, step.pieces, lanes, tell);
+    await fetchChunk(slot, step, lanes, tell);
     return prepareChunk(slot, step, rules, lanes);
   };
   const damaged =
@@ -128,7 +135,8 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
       }
       if (step.kind === 'chunk') {
         await pace.wait(step.length);
-        begin(step, await slots.take());
+        if (request.offload) offload(step);
+        else begin(step, await slots.take());
       } else {
         begin(step, null);
         if (underWay.size > 4 * request.depth) await order;

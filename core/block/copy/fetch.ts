@@ -19,19 +19,23 @@ interface PackedPiece {
 const largestGap = 64 * 1024;
 
 /**
- * Fills the slot's data buffer with a chunk. Throws the first fault; with `salvage` what cannot be read becomes zeroes, and each
+ * Fills the slot's data buffer with a chunk. Throws the first fault as `copy/read` with its place on the target; with `salvage` what cannot be read becomes zeroes, and each
  * such stretch is told (offset from the chunk's start).
  */
 export async function fetchChunk(
   slot: Slot,
-  pieces: readonly Piece[],
+  chunk: { readonly start: GuestOffset; readonly pieces: readonly Piece[] },
   lanes: Lanes,
   salvage: ((offset: number, length: number, error: unknown) => void) | null,
 ): Promise<void> {
+  const { start, pieces } = chunk;
   const reads: Promise<void>[] = [];
   const packed: PackedPiece[] = [];
   const guard = (piece: Piece, work: Promise<void>): Promise<void> =>
-    salvage === null ? work : work.catch(() => salvagePiece(slot, piece, salvage));
+    work.catch((error: unknown) => {
+      if (salvage === null) throw readFailure(error, start + piece.offset);
+      salvagePiece(slot, piece, salvage);
+    });
   for (const piece of pieces) {
     const mapping = piece.run?.mapping;
     if (mapping === undefined || mapping.kind === 'zero' || piece.keep) {
@@ -46,6 +50,12 @@ export async function fetchChunk(
   for (const group of groupPacked(packed, slot.side.length)) reads.push(fetchGroup(slot, group, lanes, guard));
   const results = await Promise.allSettled(reads);
   for (const result of results) if (result.status === 'rejected') throw result.reason;
+}
+
+/** What went wrong, with the place on the target's disk. */
+function readFailure(error: unknown, offset: GuestOffset): unknown {
+  if (!(error instanceof ImageError)) return error;
+  return new ImageError('copy/read', { offset, reason: error.detail.reason ?? error.message }, error.where, error);
 }
 
 async function fetchData(slot: Slot, piece: Piece, mapping: Extract<Mapping, { kind: 'data' }>): Promise<void> {

@@ -1,4 +1,5 @@
 // From a slot into the target: zeroes are found, places reserved in order, writes overlapped, each published when it is done.
+import { ImageError } from '../../errors/image-error.ts';
 import type { Place, WritableNode } from '../node.ts';
 import type { GuestOffset } from '../units.ts';
 import { writePlace } from '../write.ts';
@@ -101,7 +102,7 @@ async function packUnits(
   return packed;
 }
 
-/** Reserves all places of a prepared chunk now; the promise ends when its bytes are written and published. */
+/** Reserves all places of a prepared chunk now; the promise ends when its bytes are written and published. Throws `copy/write`. */
 export function placeChunk(slot: Slot, prepared: Prepared, rules: StoreRules, counts: StoreCounts): Promise<void> {
   const writes: Promise<void>[] = [];
   if (!rules.targetIsZero) {
@@ -110,8 +111,13 @@ export function placeChunk(slot: Slot, prepared: Prepared, rules: StoreRules, co
   for (const span of prepared.zeroes) counts.zeroes += span.length;
   const gather = new Gather(writes);
   for (const span of prepared.spans) {
-    if (prepared.packed === null) placePlain(slot, prepared, span, rules, gather, counts);
-    else placePacked(slot, prepared, span, rules, gather, counts);
+    try {
+      if (prepared.packed === null) placePlain(slot, prepared, span, rules, gather, counts);
+      else placePacked(slot, prepared, span, rules, gather, counts);
+    } catch (error) {
+      writes.push(Promise.reject(writeFailure(error, prepared.start + span.offset) as Error));
+      break;
+    }
   }
   gather.close();
   return settle(writes);
@@ -149,11 +155,22 @@ class Gather {
     this.#places = [];
     this.#pieces = [];
     this.#writes.push(
-      transferOut(first.storage, pieces, first.offset).then(() => {
-        for (const place of places) place.publish();
-      }),
+      transferOut(first.storage, pieces, first.offset).then(
+        () => {
+          for (const place of places) place.publish();
+        },
+        (error: unknown) => {
+          throw writeFailure(error, first.covers.start);
+        },
+      ),
     );
   }
+}
+
+/** What went wrong, with the place on the target's disk. */
+function writeFailure(error: unknown, offset: GuestOffset): unknown {
+  if (!(error instanceof ImageError)) return error;
+  return new ImageError('copy/write', { offset, reason: error.detail.reason ?? error.message }, error.where, error);
 }
 
 function placePlain(

@@ -18,6 +18,7 @@ function request(source: BlockNode, target: WritableNode, more: Partial<CopyRequ
     targetBacking: 0,
     sparse: 4096,
     packed: false,
+    offload: false,
     depth: 4,
     outOfOrder: false,
     rate: 0,
@@ -118,9 +119,11 @@ describe('a source that cannot be read in places', () => {
   const bytes = Buffer.from(Array.from({ length: 2 * MiB }, () => random(256)));
   const source = (): RawNode => new RawNode(new Damaged(bytes), { offset: 0, size: bytes.length });
 
-  it('ends the copy with the storage’s error', async () => {
+  it('ends the copy with the storage’s error and the place', async () => {
     const copy = copyGuest(request(source(), rawTarget(bytes.length, 0)), silentJob);
-    await expect(copy).rejects.toSatisfy((error) => isImageError(error, 'storage/read'));
+    await expect(copy).rejects.toSatisfy(
+      (error) => isImageError(error, 'copy/read') && isImageError(error.cause, 'storage/read'),
+    );
   });
 
   it('is copied around the damage with salvage, to the sector', async () => {
@@ -155,7 +158,9 @@ it('a target that fails ends the copy, and no transfer is left under way', async
   const { node } = patchwork(11, 6 * MiB, 1);
   const target = new ClusterTarget(node.size, { cluster: 65536, storage: new Full() });
   const copy = copyGuest(request(node, target), silentJob);
-  await expect(copy).rejects.toSatisfy((error) => isImageError(error, 'storage/write'));
+  await expect(copy).rejects.toSatisfy(
+    (error) => isImageError(error, 'copy/write') && isImageError(error.cause, 'storage/write'),
+  );
   const after = writes;
   await new Promise((resolve) => setTimeout(resolve, 20));
   expect(writes).toBe(after);
