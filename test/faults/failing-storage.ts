@@ -11,7 +11,7 @@ export interface FailureOptions {
   readonly errno?: 'EIO' | 'ENOSPC';
   /** `once`: only step n fails. `lasting` (default): every step from n on fails, as on a disk that has died or is full. */
   readonly mode?: 'once' | 'lasting';
-  /** The failing write leaves the first half of its bytes in the file. Default false: it leaves nothing. */
+  /** The failing write leaves about the first half of its sectors in the file. Default false: it leaves nothing. */
   readonly torn?: boolean;
 }
 
@@ -96,7 +96,9 @@ export class FailingStorage implements Storage {
   writeAt(from: Uint8Array, offset: number): void {
     if (this.counter.begin('write')) {
       if (this.counter.options.torn === true && this.counter.steps === this.counter.failing) {
-        this.inner.writeAt(from.subarray(0, from.length >> 1), offset);
+        // disks write whole sectors
+        const end = offset + (from.length >> 1);
+        this.inner.writeAt(from.subarray(0, Math.max(0, end - (end % 512) - offset)), offset);
       }
       this.#fail('write', offset);
     }
