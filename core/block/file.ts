@@ -55,8 +55,8 @@ class FileStorage implements Storage {
   size: number;
   readonly #device: boolean;
   readonly #cache: CacheMode;
-  /** Writes need a sync of their own: the host has no O_DSYNC. */
-  readonly #syncWrites: boolean;
+  /** Every change reaches the disk before the call returns. */
+  readonly #durable: boolean;
   /** The stretch that was last asked about, until somebody writes here. */
   #known: { kind: StorageExtent['kind']; start: number; end: number } | null = null;
   #cannotPunch = false;
@@ -69,9 +69,8 @@ class FileStorage implements Storage {
     this.name = name;
     this.writable = options.writable;
     this.#cache = options.cache ?? 'writeback';
-    const durable = this.#cache === 'writethrough' || this.#cache === 'directsync';
-    this.#syncWrites = durable && flag('O_DSYNC') === 0;
-    const stat = openChecked(path, name, options, durable ? flag('O_DSYNC') : 0);
+    this.#durable = this.#cache === 'writethrough' || this.#cache === 'directsync';
+    const stat = openChecked(path, name, options, this.#durable ? flag('O_DSYNC') : 0);
     this.descriptor = stat.descriptor;
     this.#device = stat.device;
     this.identity = stat.identity;
@@ -111,7 +110,7 @@ class FileStorage implements Storage {
         const length = Math.min(from.length - done, largestTransfer);
         done += fs.writeSync(this.descriptor, from, done, length, offset + done);
       }
-      if (this.#syncWrites) fs.fdatasyncSync(this.descriptor);
+      if (this.#durable && flag('O_DSYNC') === 0) fs.fdatasyncSync(this.descriptor);
     });
     this.noteWritten(offset, from.length);
   }
@@ -123,7 +122,10 @@ class FileStorage implements Storage {
       if (size <= this.size) return;
       throw new ImageError('storage/truncate', { reason: 'Cannot grow device files' }, { file: this.name });
     }
-    this.#changing('storage/truncate', size, () => fs.ftruncateSync(this.descriptor, size));
+    this.#changing('storage/truncate', size, () => {
+      fs.ftruncateSync(this.descriptor, size);
+      if (this.#durable) fs.fdatasyncSync(this.descriptor);
+    });
     this.#known = null;
     this.size = size;
   }
@@ -171,7 +173,7 @@ class FileStorage implements Storage {
         if (this.#device) this.#writeZeroes(Math.max(offset, this.size), end - Math.max(offset, this.size));
         else fs.ftruncateSync(this.descriptor, end);
       }
-      if (this.#syncWrites) fs.fdatasyncSync(this.descriptor);
+      if (this.#durable) fs.fdatasyncSync(this.descriptor);
     });
     this.noteWritten(offset, length);
   }
@@ -183,6 +185,7 @@ class FileStorage implements Storage {
     this.#changing('storage/write', offset, () => {
       if (how === 'full') this.#writeZeroes(offset, length);
       else if (!this.#device && !host().allocate(this.descriptor, offset, length)) this.#rewrite(offset, length);
+      if (this.#durable) fs.fdatasyncSync(this.descriptor);
     });
     this.noteWritten(offset, length);
   }

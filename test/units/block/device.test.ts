@@ -7,7 +7,7 @@ import { openFile, type FileOptions } from '../../../core/block/file.ts';
 import { host } from '../../../core/block/host/host.ts';
 import { fallbackCalls } from '../../../core/block/host/fallback.ts';
 import { KiB, MiB } from '../../../core/block/units.ts';
-import { describeWith, mustRun } from '../../peers.ts';
+import { describeWith, mustRun, runPeer } from '../../peers.ts';
 import { coded, read, thrown } from './file-suite.ts';
 import { scratchFolder } from './scratch.ts';
 
@@ -16,19 +16,20 @@ const size = 64 * MiB + 512;
 const behind = path.join(folder, 'behind');
 const writing: FileOptions = { writable: true, lock: 'write' };
 
-/** The name of a loop device over `behind`, or why there is none. */
-function attach(): { device: string; reason: null } | { device: ''; reason: string } {
+/** The name of a loop device over a file, or why there is none. */
+function attach(behind: string, ...more: string[]): { device: string; reason: null } | { device: ''; reason: string } {
   if (process.platform !== 'linux') return { device: '', reason: 'only Linux has loop devices' };
   fs.writeFileSync(behind, '');
-  fs.truncateSync(behind, size);
-  const child = spawnSync('losetup', ['--find', '--show', behind], { encoding: 'utf8' });
+  fs.truncateSync(behind, more.length === 0 ? size : 64 * MiB);
+  const child = spawnSync('losetup', ['--find', '--show', ...more, behind], { encoding: 'utf8' });
   if (child.status !== 0) return { device: '', reason: `no loop device: ${child.stderr?.trim() ?? 'no losetup'}` };
   const device = child.stdout.trim();
   afterAll(() => void spawnSync('losetup', ['-d', device]));
   return { device, reason: null };
 }
 
-const { device, reason } = attach();
+const { device, reason } = attach(behind);
+const wide = attach(path.join(folder, 'wide'), '--sector-size', '4096');
 
 describeWith({ peers: ['qemu-img'], unless: reason }, 'a block device', () => {
   it('has its true size, also when only reading can find it', () => {
@@ -113,6 +114,14 @@ describeWith({ peers: ['qemu-img'], unless: reason }, 'a block device', () => {
     storage.close();
   });
 
+  it('is locked like a file', () => {
+    const storage = openFile(device, writing);
+    const { stderr } = runPeer('qemu-img', ['bench', '-w', '-c', '1', '-f', 'raw', device]);
+    expect(stderr).toContain('Failed to get "write" lock');
+    storage.close();
+    expect(runPeer('qemu-img', ['bench', '-w', '-c', '1', '-f', 'raw', device]).status).toBe(0);
+  });
+
   it('is the same disk to qemu-img', () => {
     const storage = openFile(device, writing);
     storage.writeAt(coded(0, MiB), 3 * MiB);
@@ -126,5 +135,21 @@ describeWith({ peers: ['qemu-img'], unless: reason }, 'a block device', () => {
     expect(mustRun('qemu-img', ['compare', '-f', 'raw', '-F', 'raw', device, behind])).toContain(
       'Images are identical',
     );
+  });
+});
+
+describeWith({ unless: wide.reason }, 'a block device with sectors of 4096 bytes', () => {
+  it.each([
+    [512, 1024],
+    [4000, 200],
+    [512, 2 * MiB],
+  ])('zeroAt(%d, %d) makes zeroes of exactly that', (offset, length) => {
+    const storage = openFile(wide.device, writing);
+    expect([storage.size, host().deviceSectorSize(storage.descriptor ?? -1)]).toEqual([64 * MiB, 4096]);
+    storage.writeAt(coded(0, 4 * MiB), 0);
+    storage.zeroAt(offset, length);
+    const expected = coded(0, 4 * MiB).fill(0, offset, offset + length);
+    expect(read(storage, 0, 4 * MiB).equals(expected)).toBe(true);
+    storage.close();
   });
 });

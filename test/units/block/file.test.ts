@@ -7,7 +7,7 @@ import { host } from '../../../core/block/host/host.ts';
 import { GiB, KiB, MiB, TiB } from '../../../core/block/units.ts';
 import { describeWith, mustRun } from '../../peers.ts';
 import { coded, fileSuite } from './file-suite.ts';
-import { dataStretches, refusal, scratchFolder } from './scratch.ts';
+import { dataStretches, mounted, refusal, scratchFolder } from './scratch.ts';
 
 const onLinux = process.platform === 'linux';
 fileSuite('with the host', onLinux);
@@ -105,6 +105,17 @@ describeWith({ unless: noPython }, 'extents', () => {
     storage.close();
   });
 
+  it('zeroes may keep their space', () => {
+    const file = path.join(folder, 'kept');
+    const storage = openFile(file, { writable: true, lock: 'write', create: 'new' });
+    storage.writeAt(coded(0, MiB), 0);
+    storage.flush();
+    expect(host().zeroRange(storage.descriptor ?? -1, 4096, MiB - 8192)).toBe(true);
+    expect(storage.allocated()).toBeGreaterThanOrEqual(MiB);
+    expect(fs.readFileSync(file).equals(coded(0, MiB).fill(0, 4096, MiB - 4096))).toBe(true);
+    storage.close();
+  });
+
   it('reserved space costs blocks and reads as a hole, as qemu-img sees it', () => {
     const file = path.join(folder, 'reserved');
     const storage = openFile(file, { writable: true, lock: 'write', create: 'new' });
@@ -128,5 +139,36 @@ describeWith({ peers: ['qemu-img'], unless: noPython }, 'extents beside qemu-img
     const entries = JSON.parse(map) as { start: number; length: number; data: boolean }[];
     const data = entries.filter((entry) => entry.data).map(({ start, length }) => [start, start + length]);
     expect(ourStretches(file)).toEqual(data);
+  });
+});
+
+/** A file system that can neither reserve space nor say so by any other means: ext2's layout. */
+function plainFolder(): { where: string; reason: string | null } {
+  const disk = path.join(folder, 'ext2.img');
+  fs.writeFileSync(disk, '');
+  fs.truncateSync(disk, 64 * MiB);
+  const where = path.join(folder, 'ext2');
+  const made = onLinux ? refusal('mkfs.ext4', '-q', '-t', 'ext2', disk) : 'only Linux mounts it this way';
+  return { where, reason: made ?? mounted(where, '-o', 'loop', disk) };
+}
+
+const plain = plainFolder();
+
+describeWith({ unless: plain.reason }, 'a file system without fallocate', () => {
+  it('provides space by writing, and keeps what is there', () => {
+    const file = path.join(plain.where, 'file');
+    const storage = openFile(file, { writable: true, lock: 'write', create: 'new' });
+    storage.writeAt(coded(0, MiB), MiB);
+    expect(host().allocate(storage.descriptor ?? -1, 0, 8 * MiB)).toBe(false);
+    storage.provide(0, 8 * MiB, 'falloc');
+    expect(storage.allocated()).toBeGreaterThanOrEqual(8 * MiB);
+    const expected = Buffer.alloc(8 * MiB);
+    coded(0, MiB).copy(expected, MiB);
+    expect(fs.readFileSync(file).equals(expected)).toBe(true);
+    storage.zeroAt(MiB + 5, MiB - 10);
+    expected.fill(0, MiB + 5, 2 * MiB - 5);
+    expect(fs.readFileSync(file).equals(expected)).toBe(true);
+    expect(ourStretches(file)).toEqual(dataStretches(file));
+    storage.close();
   });
 });
