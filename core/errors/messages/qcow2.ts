@@ -66,4 +66,17 @@ export const qcow2Messages = {
   'qcow2/subcluster-bits': (d) => `Invalid cluster entry found  (L2 offset: ${hex(d.l2)}, L2 index: ${hex(d.index)})`,
   'qcow2/encrypted': (d) =>
     `The image is encrypted (${d.method}); encrypted guest data cannot be read or written here yet`,
+
+  // snapshots
+  'snapshot/not-found': "Can't find snapshot",
+  'qcow2/snapshot-extra': (d) =>
+    `Too much extra metadata in snapshot table entry ${d.index}\nYou can force-remove this extra metadata with qemu-img check -r all`,
+  'qcow2/snapshot-table-big': (d) =>
+    `Snapshot table is too big\nYou can force-remove all ${d.overhanging} overhanging snapshots with qemu-img check -r all`,
+
+  // check
+  'qcow2/check-failed': (d) => `Check failed: ${d.reason}`,
+  'qcow2/check-memory': (d) =>
+    `Counting the references of this image would take more than ${d.allowed} bytes of memory; it was given up`,
+  'qcow2/check-effort': (d) => `The check was given up: ${d.reason}, so that it would not come to an end`,
 } as const satisfies Record<string, Sentence>;

@@ -1,0 +1,81 @@
+// The copied bits of the active tables: set exactly where the stored refcount is one.
+import { ImageError, type Where } from '../../errors/image-error.ts';
+import type { Job } from '../../job.ts';
+import type { Finding } from '../driver.ts';
+import { corruption, hexEntry } from './findings.ts';
+import { entryOffset } from './layout.ts';
+import { entry } from './spec.ts';
+import type { Qcow2State } from './state.ts';
+import type { StoredRefcounts } from './stored-refcounts.ts';
+import { TableWalk } from './table-walk.ts';
+import { loadTable } from './tables.ts';
+
+/** Entries of the L1 table that are read at once. */
+const l1Piece = 128 * 1024;
+
+/** L2 tables that may be gone through more often than the file has clusters: then several L1 entries lead to the same ones. */
+const extraTables = 8192;
+
+const repair = 'the copied bit would be corrected';
+
+/**
+ * Findings for every L1 and L2 entry of the active tables whose copied bit does not agree with the stored refcount. Throws
+ * `qcow2/check-effort`, `storage/*`, `request/cancelled`.
+ */
+export function* checkCopiedBits(state: Qcow2State, stored: StoredRefcounts, job: Job): Generator<Finding, void, void> {
+  const { storage, layout } = state;
+  const { l1_table_offset: start, l1_size: entries } = state.header.fields;
+  const walk = new TableWalk(storage, layout.clusterSize);
+  let tables = Math.ceil(storage.size / layout.clusterSize) + extraTables;
+  for (let done = 0; done < entries; done += l1Piece) {
+    const at = start + done * 8;
+    if (at >= storage.size) return;
+    const count = Math.min(l1Piece, entries - done);
+    const piece = loadTable(storage, at, count, 'L1 table', 'zero');
+    for (let index = 0; index < count; index++) {
+      const high = piece[2 * index] ?? 0;
+      const low = piece[2 * index + 1] ?? 0;
+      const offset = entryOffset(high, low);
+      if (offset === 0) continue;
+      job.throwIfCancelled();
+      if (--tables < 0) {
+        const reason = 'many L1 entries lead to the same L2 tables';
+        throw new ImageError('qcow2/check-effort', { reason }, { file: storage.name, offset: at + index * 8 });
+      }
+      const cluster = Math.floor(offset / layout.clusterSize);
+      if (stored.unreadable(cluster)) continue;
+      if (stored.isOne(cluster) !== high >= entry.copied) {
+        const where: Where = { file: storage.name, offset: at + index * 8, field: 'L1 entry' };
+        const shown = `l1_index=${done + index} l1_entry=${hexEntry(high, low)} refcount=${stored.exact(cluster)}`;
+        yield corruption('copied-l2', `ERROR OFLAG_COPIED L2 cluster: ${shown}`, where, repair);
+      }
+      if (offset < storage.size) yield* table(state, stored, walk.table(offset, piece, index), offset);
+    }
+  }
+}
+
+function* table(
+  state: Qcow2State,
+  stored: StoredRefcounts,
+  halves: Uint32Array,
+  offset: number,
+): Generator<Finding, void, void> {
+  const { layout, external } = state;
+  const stride = layout.extendedL2 ? 4 : 2;
+  for (let index = 0; index < layout.l2Entries; index++) {
+    const high = halves[index * stride] ?? 0;
+    const low = halves[index * stride + 1] ?? 0;
+    if ((high & entry.compressed) !== 0) continue;
+    const data = entryOffset(high, low);
+    const copied = high >= entry.copied;
+    const zero = !layout.extendedL2 && (low & entry.zero) !== 0;
+    if (data === 0 && (zero || !external || !copied)) continue;
+    const cluster = Math.floor(data / layout.clusterSize);
+    if (copied === (external || stored.isOne(cluster))) continue;
+    if (!external && stored.unreadable(cluster)) continue;
+    const refcount = external ? '1' : stored.exact(cluster);
+    const where = { file: state.storage.name, offset: offset + index * layout.l2EntrySize, field: 'L2 entry' };
+    const text = `ERROR OFLAG_COPIED data cluster: l2_entry=${hexEntry(high, low)} refcount=${refcount}`;
+    yield corruption('copied-data', text, where, repair);
+  }
+}

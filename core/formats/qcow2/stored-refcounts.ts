@@ -1,0 +1,167 @@
+// The refcounts that an image keeps, as a check reads them: page by page, in any order, never all at once.
+import type { Storage } from '../../block/storage.ts';
+import { pageBits, pageClusters } from './cluster-counts.ts';
+import type { Qcow2Header } from './header.ts';
+import { getRefcount, join, type Layout } from './layout.ts';
+import { entry } from './spec.ts';
+import { loadTable } from './tables.ts';
+
+/** Pages of "exactly one" bits kept at most (2 KiB each). */
+const pagesKept = 16384;
+
+/** Fills `into` from `offset`; what lies past the end of the file reads as zeroes, as it does in QEMU. */
+export function readPadded(storage: Storage, into: Uint8Array, offset: number): void {
+  const there = Math.max(0, Math.min(into.length, storage.size - offset));
+  if (there > 0) storage.readAt(into.subarray(0, there), offset);
+  into.fill(0, there);
+}
+
+/** The refcount table and blocks of an open image (specification: "Host cluster management"). */
+export class StoredRefcounts {
+  /** The refcount table in halves, as it stands in the file. */
+  readonly table: Uint32Array;
+  readonly #storage: Storage;
+  readonly #layout: Layout;
+  readonly #ones = new Map<number, Uint32Array>();
+  readonly #raw: Uint8Array;
+  readonly #rawOnes: Uint8Array;
+  readonly #unit = new Uint8Array(8);
+  #lastPage = -1;
+  #lastOnes: Uint32Array = nothing;
+
+  /** Reads the table: what lies past the end of the file counts as zero. Throws `storage/*`. */
+  constructor(storage: Storage, header: Qcow2Header, layout: Layout) {
+    const { refcount_table_offset, refcount_table_clusters } = header.fields;
+    const entries = (refcount_table_clusters * layout.clusterSize) / 8;
+    this.table = loadTable(storage, refcount_table_offset, entries, 'Reference count table', 'zero');
+    this.#storage = storage;
+    this.#layout = layout;
+    this.#raw = new Uint8Array((pageClusters * layout.refcountBits) / 8);
+    this.#rawOnes = new Uint8Array(this.#raw.length);
+    if (layout.refcountBits < 8) this.#rawOnes.fill(0xff / (2 ** layout.refcountBits - 1));
+    else
+      for (let at = layout.refcountBits / 8 - 1; at < this.#rawOnes.length; at += layout.refcountBits / 8)
+        this.#rawOnes[at] = 1;
+  }
+
+  /** Host offset of the refcount block that an entry of the table names; 0: none. Beyond 2^53 only in a damaged image. */
+  blockOffset(index: number): number {
+    const high = this.table[2 * index] ?? 0;
+    const low = this.table[2 * index + 1] ?? 0;
+    return join(high, low & ~entry.refcountReservedLow);
+  }
+
+  /** The number of the refcount block that counts a cluster, which is that of its entry in the table. */
+  blockIndex(cluster: number): number {
+    return Math.floor(cluster / this.#layout.refcountBlockEntries);
+  }
+
+  /** The refcount block of a cluster cannot be read: its offset is not that of a cluster. */
+  unreadable(cluster: number): boolean {
+    return this.blockOffset(this.blockIndex(cluster)) % this.#layout.clusterSize !== 0;
+  }
+
+  /**
+   * The refcounts of a page as they stand on disk, one after the other (`getRefcount` takes them apart), and whether some of their
+   * blocks have bad offsets: those, and missing blocks, read as zeroes. The buffer is used again by the next call.
+   * Null: there is no block at all.
+   */
+  page(page: number): { raw: Uint8Array; unreadable: boolean } | null {
+    const { refcountBlockEntries, refcountBits, clusterSize } = this.#layout;
+    const first = page * pageClusters;
+    let unreadable = false;
+    let present = false;
+    for (let done = 0; done < pageClusters;) {
+      const within = (first + done) % refcountBlockEntries;
+      const count = Math.min(pageClusters - done, refcountBlockEntries - within);
+      const into = this.#raw.subarray((done * refcountBits) / 8, ((done + count) * refcountBits) / 8);
+      const offset = this.blockOffset(this.blockIndex(first + done));
+      present ||= offset !== 0;
+      unreadable ||= offset % clusterSize !== 0;
+      if (offset === 0 || offset % clusterSize !== 0) into.fill(0);
+      else readPadded(this.#storage, into, offset + (within * refcountBits) / 8);
+      done += count;
+    }
+    return present ? { raw: this.#raw, unreadable } : null;
+  }
+
+  /** True when every refcount of what `page` gave is `value` (0 or 1). */
+  allAre(raw: Uint8Array, value: number): boolean {
+    if (value === 1) return Buffer.compare(raw, this.#rawOnes) === 0;
+    return value === 0 && raw[0] === 0 && Buffer.compare(raw.subarray(1), raw.subarray(0, raw.length - 1)) === 0;
+  }
+
+  /** The refcount of a cluster is exactly one. */
+  isOne(cluster: number): boolean {
+    if (cluster > 0x7fff_ffff) return this.get(cluster) === 1;
+    const page = cluster >>> pageBits;
+    const ones = page === this.#lastPage ? this.#lastOnes : this.ones(page);
+    return (((ones[(cluster & (pageClusters - 1)) >>> 5] ?? 0) >>> (cluster & 31)) & 1) === 1;
+  }
+
+  /** The refcounts of `length` clusters from `first` are all exactly one. */
+  areOnes(first: number, length: number): boolean {
+    for (let done = 0; done < length;) {
+      const cluster = first + done;
+      const page = cluster >>> pageBits;
+      const ones = page === this.#lastPage ? this.#lastOnes : this.ones(page);
+      const inPage = Math.min(length - done, pageClusters - (cluster & (pageClusters - 1)));
+      if (ones !== everything) {
+        for (let at = cluster; at < cluster + inPage; at++) if (!this.isOne(at)) return false;
+      }
+      done += inPage;
+    }
+    return true;
+  }
+
+  /** A bit per cluster of a page: its refcount is exactly one. */
+  ones(page: number): Uint32Array {
+    let ones = this.#ones.get(page);
+    if (ones === undefined) {
+      if (this.#ones.size >= pagesKept) this.#ones.clear();
+      ones = this.#buildOnes(page);
+      this.#ones.set(page, ones);
+    }
+    this.#lastPage = page;
+    this.#lastOnes = ones;
+    return ones;
+  }
+
+  #buildOnes(page: number): Uint32Array {
+    const raw = this.page(page)?.raw;
+    if (raw === undefined || this.allAre(raw, 0)) return nothing;
+    if (this.allAre(raw, 1)) return everything;
+    const ones = new Uint32Array(pageClusters / 32);
+    const order = this.#layout.refcountOrder;
+    for (let at = 0; at < pageClusters; at++) {
+      if (getRefcount(raw, order, at) === 1) ones[at >>> 5] = (ones[at >>> 5] ?? 0) | (1 << (at & 31));
+    }
+    return ones;
+  }
+
+  /** The refcount of one cluster; one of 64 bits may be beyond 2^53. 0 where there is no block, or none that can be read. */
+  get(cluster: number): number {
+    const { refcountOrder, refcountBits } = this.#layout;
+    const unit = this.#readUnit(cluster);
+    return unit === null ? 0 : getRefcount(unit, refcountOrder, refcountBits < 8 ? cluster % (8 / refcountBits) : 0);
+  }
+
+  /** The same in decimal digits, exact for 64 bits too. */
+  exact(cluster: number): string {
+    if (this.#layout.refcountOrder < 6) return String(this.get(cluster));
+    const unit = this.#readUnit(cluster);
+    return unit === null ? '0' : new DataView(unit.buffer, unit.byteOffset, 8).getBigUint64(0).toString();
+  }
+
+  #readUnit(cluster: number): Uint8Array | null {
+    const { refcountBits, refcountBlockEntries, clusterSize } = this.#layout;
+    const offset = this.blockOffset(this.blockIndex(cluster));
+    if (offset === 0 || offset % clusterSize !== 0) return null;
+    const unit = this.#unit.subarray(0, Math.max(1, refcountBits / 8));
+    readPadded(this.#storage, unit, offset + Math.floor(((cluster % refcountBlockEntries) * refcountBits) / 8));
+    return unit;
+  }
+}
+
+const nothing = new Uint32Array(pageClusters / 32);
+const everything = new Uint32Array(pageClusters / 32).fill(0xffff_ffff);
