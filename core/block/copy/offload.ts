@@ -1,5 +1,5 @@
 // Copy offloading (`-C`): the host moves the bytes itself, by reflink or in the kernel; what it cannot move is read and written.
-import { cloneRange, copyRange } from '../file.ts';
+import { cloneRange, copyRange } from '../host/transfer.ts';
 import type { Place, WritableNode } from '../node.ts';
 import { readRun, type Run } from '../read.ts';
 import type { GuestOffset } from '../units.ts';

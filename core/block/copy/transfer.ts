@@ -1,6 +1,7 @@
 // Overlapped transfers on a descriptor: promises that end when all bytes are there, or with a coded error.
 import fs from 'node:fs';
 import { fromSystem, ImageError } from '../../errors/image-error.ts';
+import { startWriteback } from '../host/transfer.ts';
 import type { Storage } from '../storage.ts';
 import type { HostOffset } from '../units.ts';
 
@@ -52,8 +53,12 @@ export function transferOut(storage: Storage, pieces: readonly Buffer[], offset:
           return;
         }
         storage.noteWritten?.(at, count);
-        if (at + count === offset + total) resolve();
-        else step(dropBytes(rest, count), at + count);
+        if (at + count < offset + total) step(dropBytes(rest, count), at + count);
+        else {
+          // The disk works while the copy goes on: the flush at the end then finds little left to do.
+          startWriteback(storage, offset, total);
+          resolve();
+        }
       });
     };
     step(pieces, offset);
