@@ -43,7 +43,7 @@ export function optionHelpAsked(lists: readonly string[]): boolean {
 
 /** Prints the options of `driver`; with those of the file it will lie in, if it is named. */
 export function printOptionHelp(driver: FormatDriver, withFile: boolean): void {
-  const rows = withFile ? allRows(driver) : ownRows(driver);
+  const rows = (withFile ? allRows(driver) : ownRows(driver)).filter((row) => row.hidden !== true);
   outLine(withFile ? 'Supported options:' : `Supported ${driver.id} options:`);
   for (const { name, type, meaning } of [...rows].sort((a, b) => (a.name < b.name ? -1 : 1))) {
     outLine(`${`  ${name}=${typeNames[type]}`.padEnd(24)} - ${meaning}`);

@@ -42,6 +42,8 @@ export interface OptionRow {
   readonly shown: 'always' | 'given';
   /** It can be amended later. */
   readonly amendable?: boolean;
+  /** Taken, but in no list: for ourselves (`--keep-identity`) and for tests. */
+  readonly hidden?: boolean;
 }
 
 export interface CreateRequest {
@@ -154,8 +156,8 @@ export interface FormatDriver {
   readonly options: readonly OptionRow[];
   /** It can have a layer below. */
   readonly hasBacking: boolean;
-  /** Do these first (up to 64 KiB) and last (up to 1 KiB) bytes of a file belong to this format? Must not throw. */
-  probe(head: Uint8Array, tail: Uint8Array): boolean;
+  /** Do these first (up to 64 KiB) and last (up to 1 KiB) bytes of a file of `size` bytes belong to this format? Must not throw. */
+  probe(head: Uint8Array, tail: Uint8Array, size?: number): boolean;
   /** Opens; owns `storage` from then on (closes it, also when it throws). A writable request gives a `WritableNode`. */
   open(storage: Storage, request: OpenRequest): BlockNode;
   /** Absent: read-only here. Leaves a complete, empty image in `request.storage`; does not close it. */

@@ -115,5 +115,5 @@ export function probeStorage(storage: Storage): FormatDriver {
   storage.readAt(head, 0);
   const tail = new Uint8Array(Math.min(tailLength, storage.size));
   storage.readAt(tail, storage.size - tail.length);
-  return probe(head, tail);
+  return probe(head, tail, storage.size);
 }

@@ -3,8 +3,9 @@ import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from './driver.ts';
 import { qcow2 } from './qcow2/driver.ts';
 import { raw } from './raw/driver.ts';
+import { vhd } from './vhd/driver.ts';
 
-const drivers: readonly FormatDriver[] = [qcow2, raw];
+const drivers: readonly FormatDriver[] = [vhd, qcow2, raw];
 
 export function allDrivers(): readonly FormatDriver[] {
   return drivers;
@@ -23,8 +24,8 @@ export function driverNamed(name: string): FormatDriver {
 }
 
 /** The driver whose format these first and last bytes are. */
-export function probe(head: Uint8Array, tail: Uint8Array): FormatDriver {
-  return drivers.find((driver) => driver.probe(head, tail)) ?? raw;
+export function probe(head: Uint8Array, tail: Uint8Array, size?: number): FormatDriver {
+  return drivers.find((driver) => driver.probe(head, tail, size)) ?? raw;
 }
 
 /** The driver called `name`, for a new image. Throws `format/unknown-output`. */

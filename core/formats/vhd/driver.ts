@@ -1,0 +1,68 @@
+// VHD ("vpc" by qemu's name): the disks of Virtual PC, Hyper-V, Azure and XenServer.
+import type { BlockNode } from '../../block/node.ts';
+import type { FormatDriver, OptionRow } from '../driver.ts';
+import { checkVhd } from './check.ts';
+import { createVhd } from './create.ts';
+import { vhdFacts } from './facts.ts';
+import { fitsAtEnd, footerAtEnd, hasCookie } from './footer.ts';
+import { roundSize } from './geometry.ts';
+import { measureVhd } from './measure.ts';
+import { VhdNode } from './node.ts';
+import { openVhd } from './open.ts';
+import { vhdRegions } from './regions.ts';
+
+const options: readonly OptionRow[] = [
+  { name: 'size', type: 'size', meaning: 'Virtual disk size', shown: 'always' },
+  {
+    name: 'subformat',
+    type: 'string',
+    meaning: 'Type of virtual hard disk format. Supported formats are {dynamic (default) | fixed} ',
+    values: ['dynamic', 'fixed'],
+    shown: 'given',
+  },
+  {
+    name: 'force_size',
+    type: 'bool',
+    meaning:
+      'Force disk size calculation to use the actual size specified, rather than using the nearest CHS-based calculation',
+    shown: 'given',
+  },
+  {
+    name: 'preallocation',
+    type: 'string',
+    meaning: 'Preallocation mode (allowed values: off, falloc, full)',
+    values: ['off', 'falloc', 'full'],
+    shown: 'given',
+  },
+  { name: 'block_size', type: 'size', meaning: 'Guest bytes per block', shown: 'given', hidden: true },
+  { name: 'uuid', type: 'string', meaning: 'Unique id of the new disk', shown: 'given', hidden: true },
+];
+
+function ours(node: BlockNode): VhdNode {
+  if (!(node instanceof VhdNode)) throw new Error(`${node.name} was not opened as VHD`);
+  return node;
+}
+
+export const vhd: FormatDriver = {
+  id: 'vpc',
+  label: 'VHD',
+  extensions: ['vhd', 'vpc', 'avhd'],
+  hasBacking: true,
+  options,
+  /**
+   * By the copy of the footer at the start, or by a sound footer at the end. This driver is asked before the others: the start of a
+   * fixed disk is the guest's, who could make it look like any format.
+   */
+  probe(head, tail, size) {
+    if (hasCookie(head)) return true;
+    const found = footerAtEnd(tail);
+    return found !== null && fitsAtEnd(found, size);
+  },
+  open: openVhd,
+  create: createVhd,
+  sizeFor: (size, values) => roundSize(size, values.force_size === true).size,
+  facts: (node) => vhdFacts(ours(node)),
+  regions: (node, role = 'file') => vhdRegions(ours(node), role),
+  check: (node, job) => checkVhd(ours(node), job),
+  measure: measureVhd,
+};
