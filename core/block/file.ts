@@ -4,6 +4,7 @@ import { fromSystem, ImageError } from '../errors/image-error.ts';
 import { host } from './host/host.ts';
 import { lockHolders } from './host/holders.ts';
 import type { LockMode } from './host/locks.ts';
+import { openChecked, openFlag } from './host/opening.ts';
 import type { Provision, Storage, StorageExtent } from './storage.ts';
 import { alignDown, alignUp, GiB, type HostOffset, MiB } from './units.ts';
 
@@ -70,7 +71,7 @@ class FileStorage implements Storage {
     this.writable = options.writable;
     this.#cache = options.cache ?? 'writeback';
     this.#durable = this.#cache === 'writethrough' || this.#cache === 'directsync';
-    const stat = openChecked(path, name, options, this.#durable ? flag('O_DSYNC') : 0);
+    const stat = openChecked(path, name, options, this.#durable ? openFlag('O_DSYNC') : 0);
     this.descriptor = stat.descriptor;
     this.#device = stat.device;
     this.identity = stat.identity;
@@ -110,7 +111,7 @@ class FileStorage implements Storage {
         const length = Math.min(from.length - done, largestTransfer);
         done += fs.writeSync(this.descriptor, from, done, length, offset + done);
       }
-      if (this.#durable && flag('O_DSYNC') === 0) fs.fdatasyncSync(this.descriptor);
+      if (this.#durable && openFlag('O_DSYNC') === 0) fs.fdatasyncSync(this.descriptor);
     });
     this.noteWritten(offset, from.length);
   }
@@ -304,50 +305,4 @@ class FileStorage implements Storage {
     host().startWriteback(this.descriptor, 0, 0);
     host().dropCache(this.descriptor, 0, 0);
   }
-}
-
-interface Opened {
-  readonly descriptor: number;
-  readonly size: number;
-  readonly device: boolean;
-  readonly identity: string;
-}
-
-/** Looks at what the name stands for, opens it without waiting, and looks again: in between it may have become something else. */
-function openChecked(path: string, name: string, options: FileOptions, extraFlags: number): Opened {
-  let descriptor: number | null = null;
-  try {
-    if (options.create !== 'new') refuseOthers(fs.statSync(path), name);
-    const access = options.writable || options.create === 'new' ? flag('O_RDWR') : flag('O_RDONLY');
-    const create = options.create === 'new' ? flag('O_CREAT') | flag('O_EXCL') : 0;
-    const flags = access | create | extraFlags | flag('O_NONBLOCK') | flag('O_NOCTTY');
-    descriptor = fs.openSync(path, flags, options.mode ?? 0o666);
-    const stat = fs.fstatSync(descriptor, { bigint: true });
-    refuseOthers(stat, name);
-    const device = stat.isBlockDevice();
-    const identity = device ? `device:${stat.rdev}` : `${stat.dev}:${stat.ino}`;
-    return { descriptor, size: Number(stat.size), device, identity };
-  } catch (error) {
-    if (descriptor !== null) fs.closeSync(descriptor);
-    throw fromSystem('storage/open', error, { file: name });
-  }
-}
-
-function refuseOthers(stat: fs.Stats | fs.BigIntStats, name: string): void {
-  if (stat.isFile() || stat.isBlockDevice()) return;
-  if (stat.isDirectory()) throw new ImageError('storage/directory', { name }, { file: name });
-  const found = stat.isFIFO()
-    ? 'a named pipe'
-    : stat.isSocket()
-      ? 'a socket'
-      : stat.isCharacterDevice()
-        ? 'a character device'
-        : 'something else';
-  throw new ImageError('storage/not-a-file', { name, found }, { file: name });
-}
-
-/** A flag of `open`; 0 where the host has no such flag. */
-function flag(name: keyof typeof fs.constants & `O_${string}`): number {
-  const value: number | undefined = fs.constants[name];
-  return value ?? 0;
 }

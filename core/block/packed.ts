@@ -1,67 +1,48 @@
 // Packed units (compressed clusters and grains) in both directions: what a codec's name means.
 import zlib from 'node:zlib';
 import { ImageError, type Where } from '../errors/image-error.ts';
+import { InflateError, inflater } from './inflate.ts';
 import type { Codec } from './node.ts';
-import { zstdFrameLength } from './zstd-frame.ts';
 
 /**
- * The `unpackedLength` guest bytes that `stored` holds. Bytes after the end of the stream are ignored; the output is bounded.
- * Throws `packed/damaged` when the stream is broken, or gives fewer bytes, or more.
+ * Fills `into`, the whole unit, with the guest bytes that `stored` holds. Bytes after the end of the stream are ignored, and so is
+ * what would go beyond the unit: nothing larger than `into` is ever made. Throws `packed/damaged` when the stream is broken or
+ * gives too little; what it gave before that is in `into`.
  */
-export function unpack(codec: Codec, stored: Uint8Array, unpackedLength: number, where: Where): Uint8Array {
-  let unpacked: Uint8Array;
+export function unpackInto(codec: Codec, stored: Uint8Array, into: Uint8Array, where: Where): void {
+  let given: number;
   try {
-    unpacked = inflate(codec, stored, unpackedLength);
+    given = codec.id === 'zstd' ? zstdInto(stored, into) : inflater(codec.id === 'deflate-raw')(stored, into);
   } catch (error) {
-    if (error instanceof ImageError) throw error.at(where);
-    if (!(error instanceof Error && 'code' in error)) throw error;
+    if (!(error instanceof InflateError)) throw error;
     throw new ImageError('packed/damaged', { codec: codec.id, reason: error.message }, where, error);
   }
-  if (unpacked.length !== unpackedLength) {
-    const reason = `it holds ${unpacked.length} bytes, not ${unpackedLength}`;
+  if (given < into.length) {
+    const reason = `it holds ${given} bytes, not ${into.length}`;
     throw new ImageError('packed/damaged', { codec: codec.id, reason }, where);
   }
-  return unpacked;
 }
 
-function inflate(codec: Codec, stored: Uint8Array, unpackedLength: number): Uint8Array {
-  switch (codec.id) {
-    case 'deflate-raw':
-      return zlib.inflateRawSync(stored, {
-        maxOutputLength: unpackedLength,
-        chunkSize: Math.max(64, unpackedLength),
-        finishFlush: zlib.constants.Z_SYNC_FLUSH,
-        ...(codec.windowBits === undefined ? {} : { windowBits: codec.windowBits }),
-      });
-    case 'zlib':
-      return zlib.inflateSync(stored, {
-        maxOutputLength: unpackedLength,
-        chunkSize: Math.max(64, unpackedLength),
-        finishFlush: zlib.constants.Z_SYNC_FLUSH,
-      });
-    case 'zstd':
-      return inflateFrames(stored, unpackedLength);
-  }
-}
-
-/** Frames one after the other until `unpackedLength` bytes are there; the decoder itself would go on into what stands behind them. */
-function inflateFrames(stored: Uint8Array, unpackedLength: number): Uint8Array {
-  const pieces: Uint8Array[] = [];
-  let rest = stored;
-  let left = unpackedLength;
-  while (left > 0 && rest.length > 0) {
-    const length = zstdFrameLength(rest);
-    const piece = zlib.zstdDecompressSync(rest.subarray(0, length), {
-      maxOutputLength: left,
-      chunkSize: Math.max(64, left),
+function zstdInto(stored: Uint8Array, into: Uint8Array): number {
+  let whole: Buffer;
+  try {
+    whole = zlib.zstdDecompressSync(stored, {
+      maxOutputLength: into.length,
+      chunkSize: Math.max(64, into.length),
       finishFlush: zlib.constants.ZSTD_e_flush,
     });
-    pieces.push(piece);
-    rest = rest.subarray(length);
-    left -= piece.length;
+  } catch (error) {
+    throw new InflateError(error instanceof Error ? error.message : String(error));
   }
-  const [only] = pieces;
-  return pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces);
+  into.set(whole);
+  return whole.length;
+}
+
+/** `unpackInto` a new buffer of `unpackedLength` bytes. */
+export function unpack(codec: Codec, stored: Uint8Array, unpackedLength: number, where: Where): Uint8Array {
+  const unpacked = new Uint8Array(unpackedLength);
+  unpackInto(codec, stored, unpacked, where);
+  return unpacked;
 }
 
 /** The packed form of one unit. */

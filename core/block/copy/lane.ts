@@ -1,7 +1,7 @@
 // The thread of one lane: packs and unpacks what it is told to, synchronously, one task after the other.
 import { parentPort } from 'node:worker_threads';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
-import { pack, unpack } from '../packed.ts';
+import { pack, unpack, unpackInto } from '../packed.ts';
 import type { LaneReply, LaneResult, LaneTask, PackTask, UnpackTask } from './lanes.ts';
 import { looksIncompressible } from './sample.ts';
 
@@ -13,8 +13,12 @@ function runUnpack(task: UnpackTask): LaneResult {
     try {
       const stored = side.subarray(item.from, item.from + item.stored);
       const where = { file: item.file, offset: item.offset };
-      const whole = unpack(task.codec, stored, item.unpacked, where);
-      data.set(whole.subarray(item.skip, item.skip + item.length), item.to);
+      if (item.length === item.unpacked) {
+        unpackInto(task.codec, stored, data.subarray(item.to, item.to + item.length), where);
+      } else {
+        const whole = unpack(task.codec, stored, item.unpacked, where);
+        data.set(whole.subarray(item.skip, item.skip + item.length), item.to);
+      }
     } catch (error) {
       if (!(error instanceof ImageError)) throw error;
       faults.push({ item: index, error: error.toWire() });

@@ -115,7 +115,7 @@ export function placeChunk(slot: Slot, prepared: Prepared, rules: StoreRules, co
       if (prepared.packed === null) placePlain(slot, prepared, span, rules, gather, counts);
       else placePacked(slot, prepared, span, rules, gather, counts);
     } catch (error) {
-      writes.push(Promise.reject(writeFailure(error, prepared.start + span.offset) as Error));
+      writes.push(Promise.reject(writeFailure(error, prepared.start + span.offset)));
       break;
     }
   }

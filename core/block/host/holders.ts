@@ -9,7 +9,7 @@ export interface LockHolder {
 
 /** The search gives up after so many descriptors or milliseconds; it serves a message, nothing depends on it. */
 const descriptorLimit = 20_000;
-const timeLimit = 300;
+const timeLimit = 1000;
 
 /**
  * The processes (this one included, when another descriptor of it is meant) that hold locks on a file, given by path or by our own
@@ -23,11 +23,13 @@ export function lockHolders(file: string | number): LockHolder[] {
   let looked = 0;
   try {
     const target = typeof file === 'number' ? fs.fstatSync(file) : fs.statSync(file);
-    for (const pid of fs.readdirSync('/proc')) {
-      if (!/^\d+$/.test(pid)) continue;
+    // The youngest first: who holds an image is rarely older than the daemons of the system.
+    const processes = list('/proc').filter((entry) => /^\d+$/.test(entry));
+    for (const pid of processes.sort((a, b) => Number(b) - Number(a))) {
       for (const descriptor of list(`/proc/${pid}/fd`)) {
         if (++looked > descriptorLimit || performance.now() > deadline) return holders;
         if (Number(pid) === process.pid && Number(descriptor) === file) continue;
+        if (!isFile(`/proc/${pid}/fd/${descriptor}`)) continue;
         if (!locksInode(`/proc/${pid}/fdinfo/${descriptor}`, target.ino)) continue;
         if (!isSame(`/proc/${pid}/fd/${descriptor}`, target)) continue;
         holders.push({ pid: Number(pid), command: read(`/proc/${pid}/comm`).trim() });
@@ -38,6 +40,15 @@ export function lockHolders(file: string | number): LockHolder[] {
     return holders;
   }
   return holders;
+}
+
+/** Sockets, pipes and the like have links that are no paths. */
+function isFile(descriptor: string): boolean {
+  try {
+    return fs.readlinkSync(descriptor).startsWith('/');
+  } catch {
+    return false;
+  }
 }
 
 function isSame(path: string, target: fs.Stats): boolean {
