@@ -7,48 +7,55 @@ export interface LockHolder {
   readonly command: string;
 }
 
-/** The search gives up after so many descriptors or milliseconds; it serves a message, nothing depends on it. */
-const descriptorLimit = 20_000;
-const timeLimit = 1000;
+/** The search gives up after so many milliseconds: it serves a message, nothing depends on it. */
+const timeLimit = 500;
 
 /**
  * The processes (this one included, when another descriptor of it is meant) that hold locks on a file, given by path or by our own
  * descriptor. Locks of an open file description name no process, so the descriptors of all processes that we may look into are
- * searched. Empty where nothing is found, and on hosts without /proc. Never throws.
+ * searched: first those opened under the same path, then, where there is none, under any. Empty where nothing is found in time,
+ * and on hosts without /proc. Never throws.
  */
 export function lockHolders(file: string | number): LockHolder[] {
   if (process.platform !== 'linux') return [];
-  const holders: LockHolder[] = [];
   const deadline = performance.now() + timeLimit;
-  let looked = 0;
   try {
     const target = typeof file === 'number' ? fs.fstatSync(file) : fs.statSync(file);
-    // The youngest first: who holds an image is rarely older than the daemons of the system.
-    const processes = list('/proc').filter((entry) => /^\d+$/.test(entry));
-    for (const pid of processes.sort((a, b) => Number(b) - Number(a))) {
-      for (const descriptor of list(`/proc/${pid}/fd`)) {
-        if (++looked > descriptorLimit || performance.now() > deadline) return holders;
-        if (Number(pid) === process.pid && Number(descriptor) === file) continue;
-        if (!isFile(`/proc/${pid}/fd/${descriptor}`)) continue;
-        if (!locksInode(`/proc/${pid}/fdinfo/${descriptor}`, target.ino)) continue;
-        if (!isSame(`/proc/${pid}/fd/${descriptor}`, target)) continue;
-        holders.push({ pid: Number(pid), command: read(`/proc/${pid}/comm`).trim() });
-        break;
+    const name = typeof file === 'number' ? linkOf(`/proc/self/fd/${file}`) : fs.realpathSync(file);
+    const own = typeof file === 'number' ? `${process.pid}/fd/${file}` : null;
+    const search = (wanted: (link: string) => boolean): LockHolder[] => {
+      const holders: LockHolder[] = [];
+      for (const pid of processes()) {
+        const held = list(`/proc/${pid}/fd`).some((descriptor) => {
+          if (performance.now() > deadline || `${pid}/fd/${descriptor}` === own) return false;
+          if (!wanted(linkOf(`/proc/${pid}/fd/${descriptor}`))) return false;
+          return (
+            locksInode(`/proc/${pid}/fdinfo/${descriptor}`, target.ino) &&
+            isSame(`/proc/${pid}/fd/${descriptor}`, target)
+          );
+        });
+        if (held) holders.push({ pid, command: read(`/proc/${pid}/comm`).trim() });
       }
-    }
+      return holders;
+    };
+    const sameName = search((link) => link === name);
+    return sameName.length > 0 ? sameName : search((link) => link.startsWith('/') && link !== name);
   } catch {
-    return holders;
+    return [];
   }
-  return holders;
 }
 
-/** Sockets, pipes and the like have links that are no paths. */
-function isFile(descriptor: string): boolean {
-  try {
-    return fs.readlinkSync(descriptor).startsWith('/');
-  } catch {
-    return false;
-  }
+/** The youngest first: who holds an image is rarely older than the daemons of the system. */
+function processes(): number[] {
+  return list('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+    .sort((a, b) => b - a);
+}
+
+/** Lines such as `lock: 1: OFDLCK ADVISORY READ -1 fe:00:2147422 100 100`. The device number there is not always that of stat. */
+function locksInode(path: string, inode: number): boolean {
+  return new RegExp(`^lock:.*:${inode} \\d+ \\S+$`, 'm').test(read(path));
 }
 
 function isSame(path: string, target: fs.Stats): boolean {
@@ -60,9 +67,13 @@ function isSame(path: string, target: fs.Stats): boolean {
   }
 }
 
-/** Lines such as `lock: 1: OFDLCK ADVISORY READ -1 fe:00:2147422 100 100`. The device number there is not always that of stat. */
-function locksInode(path: string, inode: number): boolean {
-  return new RegExp(`^lock:.*:${inode} \\d+ \\S+$`, 'm').test(read(path));
+/** What a descriptor is open on: a path, or a word such as `pipe:[123]`; empty where it is gone or not ours to see. */
+function linkOf(path: string): string {
+  try {
+    return fs.readlinkSync(path);
+  } catch {
+    return '';
+  }
 }
 
 function list(path: string): string[] {

@@ -97,6 +97,7 @@ export function fileSuite(title: string, sparse: boolean): void {
       ]);
       fs.symlinkSync(file, file);
       expect(thrown(() => openFile(file, readOnly)).message).toBe('Too many levels of symbolic links');
+      expect(thrown(() => openFile(`${file}\0.img`, readOnly)).message).toBe('Invalid argument');
       expect(thrown(() => openFile(path.join(folder, 'x'.repeat(300)), readOnly)).message).toBe('File name too long');
     });
 

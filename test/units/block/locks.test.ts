@@ -159,6 +159,9 @@ describeWith({ peers: ['qemu-img', 'qemu-io'], unless: linux }, 'locks beside qe
     const file = image('named.qcow2', 'qcow2');
     const child = await holdWithQemu([file]);
     expect(lockHolders(file)).toEqual([{ pid: child.pid, command: 'qemu-io' }]);
+    const other = path.join(folder, 'another-name.qcow2');
+    fs.linkSync(file, other);
+    expect(lockHolders(other)).toEqual([{ pid: child.pid, command: 'qemu-io' }]);
     expect(() => hold(file, 'write')).toThrow(
       expect.objectContaining({
         code: 'storage/locked',
