@@ -3,6 +3,7 @@ import zlib from 'node:zlib';
 import { ImageError, type Where } from '../errors/image-error.ts';
 import { InflateError, inflater } from './inflate.ts';
 import type { Codec } from './node.ts';
+import { zstdFrameLength } from './zstd-frame.ts';
 
 /**
  * Fills `into`, the whole unit, with the guest bytes that `stored` holds. Bytes after the end of the stream are ignored, and so is
@@ -14,6 +15,7 @@ export function unpackInto(codec: Codec, stored: Uint8Array, into: Uint8Array, w
   try {
     given = codec.id === 'zstd' ? zstdInto(stored, into) : inflater(codec.id === 'deflate-raw')(stored, into);
   } catch (error) {
+    if (error instanceof ImageError) throw error.at(where);
     if (!(error instanceof InflateError)) throw error;
     throw new ImageError('packed/damaged', { codec: codec.id, reason: error.message }, where, error);
   }
@@ -23,19 +25,30 @@ export function unpackInto(codec: Codec, stored: Uint8Array, into: Uint8Array, w
   }
 }
 
+/** Frames one after the other until `into` is full; the decoder itself would go on into what stands behind them. */
 function zstdInto(stored: Uint8Array, into: Uint8Array): number {
-  let whole: Buffer;
+  let rest = stored;
+  let done = 0;
+  while (done < into.length && rest.length > 0) {
+    const length = zstdFrameLength(rest);
+    const piece = zstdFrame(rest.subarray(0, length), into.length - done);
+    into.set(piece, done);
+    rest = rest.subarray(length);
+    done += piece.length;
+  }
+  return done;
+}
+
+function zstdFrame(stored: Uint8Array, limit: number): Uint8Array {
   try {
-    whole = zlib.zstdDecompressSync(stored, {
-      maxOutputLength: into.length,
-      chunkSize: Math.max(64, into.length),
+    return zlib.zstdDecompressSync(stored, {
+      maxOutputLength: limit,
+      chunkSize: Math.max(64, limit),
       finishFlush: zlib.constants.ZSTD_e_flush,
     });
   } catch (error) {
     throw new InflateError(error instanceof Error ? error.message : String(error));
   }
-  into.set(whole);
-  return whole.length;
 }
 
 /** `unpackInto` a new buffer of `unpackedLength` bytes. */

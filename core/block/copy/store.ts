@@ -110,21 +110,23 @@ export function placeChunk(slot: Slot, prepared: Prepared, rules: StoreRules, co
   }
   for (const span of prepared.zeroes) counts.zeroes += span.length;
   const gather = new Gather(writes);
+  let failure: { error: unknown } | null = null;
   for (const span of prepared.spans) {
     try {
       if (prepared.packed === null) placePlain(slot, prepared, span, rules, gather, counts);
       else placePacked(slot, prepared, span, rules, gather, counts);
     } catch (error) {
-      writes.push(Promise.reject(writeFailure(error, prepared.start + span.offset)));
+      failure = { error: writeFailure(error, prepared.start + span.offset) };
       break;
     }
   }
   gather.close();
-  return settle(writes);
+  return settle(writes, failure);
 }
 
-async function settle(writes: readonly Promise<void>[]): Promise<void> {
+async function settle(writes: readonly Promise<void>[], failure: { readonly error: unknown } | null): Promise<void> {
   const results = await Promise.allSettled(writes);
+  if (failure !== null) throw failure.error;
   for (const result of results) if (result.status === 'rejected') throw result.reason;
 }
 
