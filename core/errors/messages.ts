@@ -24,7 +24,7 @@ const table = {
   // bytes on the host
   'storage/open': (d) => `${d.reason}`,
   'storage/not-a-file': (d) => `'${d.name}' is ${d.found}, not a regular file or a block device`,
-  'storage/directory': 'A regular file was expected, but something else was given',
+  'storage/directory': (d) => `'file' driver requires '${d.name}' to be a regular file`,
   'storage/read': (d) => `${d.reason}`,
   'storage/write': (d) => `${d.reason}`,
   'storage/flush': (d) => `${d.reason}`,

@@ -1,5 +1,6 @@
 // Opening an image: storage, probe, gate, depth, loops.
 import { openFile, type CacheMode, type LockMode } from '../block/file.ts';
+import { identityOfName } from '../block/host/opening.ts';
 import type { BlockNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
 import { ImageError } from '../errors/image-error.ts';
@@ -55,11 +56,11 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
   if (above.length >= policy.maxDepth) {
     throw new ImageError('gate/depth', { allowed: policy.maxDepth }, { file: path });
   }
-  const storage = openFile(path, { writable, lock, cache: options.cache });
-  if (storage.identity !== null && above.some((layer) => layer.identity === storage.identity)) {
-    storage.close();
+  const identity = above.length === 0 ? null : identityOfName(path);
+  if (identity !== null && above.some((layer) => layer.identity === identity)) {
     throw new ImageError('gate/loop', { name: path }, { file: path });
   }
+  const storage = openFile(path, { writable, lock, cache: options.cache });
   const stated = options.format ?? null;
   let driver: FormatDriver;
   try {

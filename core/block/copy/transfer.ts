@@ -1,6 +1,6 @@
 // Overlapped transfers on a descriptor: promises that end when all bytes are there, or with a coded error.
 import fs from 'node:fs';
-import { fromSystem, ImageError } from '../../errors/image-error.ts';
+import { fromSystem } from '../../errors/image-error.ts';
 import { startWriteback } from '../host/transfer.ts';
 import type { Storage } from '../storage.ts';
 import type { HostOffset } from '../units.ts';
@@ -22,8 +22,8 @@ export function transferIn(
       fs.read(descriptor, into, at + done, length - done, offset + done, (error, count) => {
         if (error !== null) reject(coded('storage/read', error, storage, offset + done));
         else if (count === 0) {
-          const detail = { found: done, length, size: offset + done };
-          reject(new ImageError('storage/short-read', detail, { file: storage.name, offset }));
+          // The file ends here: the storage knows how to say why.
+          attempt(() => storage.readAt(into.subarray(at + done, at + length), offset + done)).then(resolve, reject);
         } else if (done + count === length) resolve();
         else step(done + count);
       });

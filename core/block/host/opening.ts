@@ -32,8 +32,7 @@ export function openChecked(path: string, name: string, options: OpeningOptions,
     const stat = fs.fstatSync(descriptor, { bigint: true });
     refuseOthers(stat, name);
     const device = stat.isBlockDevice();
-    const identity = device ? `device:${stat.rdev}` : `${stat.dev}:${stat.ino}`;
-    return { descriptor, size: Number(stat.size), device, identity };
+    return { descriptor, size: Number(stat.size), device, identity: identityOf(stat) };
   } catch (error) {
     if (descriptor !== null) fs.closeSync(descriptor);
     throw fromSystem('storage/open', error, { file: name });
@@ -57,4 +56,18 @@ function refuseOthers(stat: fs.Stats | fs.BigIntStats, name: string): void {
 export function openFlag(name: keyof typeof fs.constants & `O_${string}`): number {
   const value: number | undefined = fs.constants[name];
   return value ?? 0;
+}
+
+/** The same for two names of one file: what a storage calls `identity`. */
+function identityOf(stat: fs.BigIntStats): string {
+  return stat.isBlockDevice() ? `device:${stat.rdev}` : `${stat.dev}:${stat.ino}`;
+}
+
+/** The identity of what a name leads to, without opening it; null where nothing can be seen. */
+export function identityOfName(path: string): string | null {
+  try {
+    return identityOf(fs.statSync(path, { bigint: true }));
+  } catch {
+    return null; // opening it will say why
+  }
 }
