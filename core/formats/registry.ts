@@ -4,8 +4,9 @@ import type { FormatDriver } from './driver.ts';
 import { qcow2 } from './qcow2/driver.ts';
 import { raw } from './raw/driver.ts';
 import { vhd } from './vhd/driver.ts';
+import { vhdx } from './vhdx/driver.ts';
 
-const drivers: readonly FormatDriver[] = [vhd, qcow2, raw];
+const drivers: readonly FormatDriver[] = [vhd, qcow2, vhdx, raw];
 
 export function allDrivers(): readonly FormatDriver[] {
   return drivers;

@@ -1,0 +1,84 @@
+// VHDX: the disks of Hyper-V since Windows Server 2012.
+import type { BlockNode } from '../../block/node.ts';
+import type { Storage } from '../../block/storage.ts';
+import { alignUp } from '../../block/units.ts';
+import { ImageError } from '../../errors/image-error.ts';
+import type { FormatDriver, OpenRequest, OptionRow } from '../driver.ts';
+import { checkVhdx } from './check.ts';
+import { createVhdx } from './create.ts';
+import { vhdxFacts } from './facts.ts';
+import { readImage } from './image.ts';
+import { measureVhdx } from './measure.ts';
+import { VhdxNode } from './node.ts';
+import { openParent } from './parent.ts';
+import { vhdxRegions } from './regions.ts';
+import { WritableVhdxNode } from './writer.ts';
+
+const options: readonly OptionRow[] = [
+  { name: 'size', type: 'size', meaning: 'Virtual disk size; max of 64TB.', shown: 'always' },
+  { name: 'log_size', type: 'size', meaning: 'Log size; min 1MB.', default: 1048576, shown: 'always' },
+  {
+    name: 'block_size',
+    type: 'size',
+    meaning: 'Block Size; min 1MB, max 256MB. 0 means auto-calculate based on image size.',
+    default: 0,
+    shown: 'always',
+  },
+  {
+    name: 'subformat',
+    type: 'string',
+    meaning: "VHDX format type, can be either 'dynamic' or 'fixed'. Default is 'dynamic'.",
+    values: ['dynamic', 'fixed'],
+    shown: 'given',
+  },
+  {
+    name: 'block_state_zero',
+    type: 'bool',
+    meaning:
+      "Force use of payload blocks of type 'ZERO'. Non-standard, but default.  Do not set to 'off' when using 'qemu-img convert' with subformat=dynamic.",
+    shown: 'given',
+  },
+  { name: 'logical_sector_size', type: 'number', meaning: 'Sector size for the guest', shown: 'given', hidden: true },
+  { name: 'physical_sector_size', type: 'number', meaning: 'Physical sector size', shown: 'given', hidden: true },
+  { name: 'virtual_disk_id', type: 'string', meaning: 'Identity of the disk', shown: 'given', hidden: true },
+  { name: 'data_write_guid', type: 'string', meaning: 'Identity of the content', shown: 'given', hidden: true },
+];
+
+function ours(node: BlockNode): VhdxNode {
+  if (!(node instanceof VhdxNode)) throw new Error(`${node.name} was not opened as VHDX`);
+  return node;
+}
+
+/**
+ * Opens for reading (a log is replayed in memory) or writing (on the disk). Throws `vhdx/*`, `gate/*`, `bytes/limit`, `storage/*`,
+ * `request/invalid-option` for runtime settings, of which there are none.
+ */
+function openVhdx(storage: Storage, request: OpenRequest): BlockNode {
+  let parent: BlockNode | null = null;
+  try {
+    for (const name of Object.keys(request.runtime)) throw new ImageError('request/invalid-option', { name });
+    const image = readImage(storage, request.writable);
+    if (image.locator !== null && request.withBacking) parent = openParent(storage.name, image.locator, request.gate);
+    return request.writable ? new WritableVhdxNode(image, parent, request.gate) : new VhdxNode(image, parent);
+  } catch (error) {
+    parent?.close();
+    storage.close();
+    throw error;
+  }
+}
+
+export const vhdx: FormatDriver = {
+  id: 'vhdx',
+  label: 'VHDX',
+  extensions: ['vhdx', 'avhdx'],
+  hasBacking: true,
+  options,
+  probe: (head) => Buffer.from(head.subarray(0, 8)).toString('latin1') === 'vhdxfile',
+  open: openVhdx,
+  create: createVhdx,
+  sizeFor: (size, values) => alignUp(size, values.logical_sector_size === 4096 ? 4096 : 512),
+  facts: (node) => vhdxFacts(ours(node)),
+  regions: (node, role = 'file') => vhdxRegions(ours(node), role),
+  check: (node, job) => checkVhdx(ours(node), job),
+  measure: measureVhdx,
+};
