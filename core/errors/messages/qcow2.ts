@@ -50,6 +50,21 @@ export const qcow2Messages = {
   'qcow2/data-file-missing': "'data-file' is required for this image",
   'qcow2/data-file-raw': 'data-file-raw requires a data file',
 
+  // writing
+  'qcow2/header-full': (d) =>
+    `The header with its extensions takes ${d.needed} bytes; the first cluster has ${d.allowed}`,
+  'qcow2/refcount-overflow': (d) => `Cluster ${d.cluster} has as many references as can be counted (${d.most})`,
+  'qcow2/refcount-underflow': (d) => `Cluster ${d.cluster} is in use, but its refcount is 0; the image needs a check`,
+  'qcow2/refcount-table-full': (d) => `The refcount table cannot grow beyond ${d.allowed} bytes`,
+  'qcow2/l1-full': "The image size is too large for file format 'qcow2' (try using a larger cluster size)",
+  'qcow2/overlap': (d) =>
+    `qcow2: Marking image as corrupt: Preventing invalid write on metadata (overlaps with ${d.structure}); further corruption events will be suppressed`,
+
+  'qcow2/create-encrypted': 'Encrypted qcow2 images cannot be created here yet',
+  'qcow2/resize-sectors': 'The new size must be a multiple of 512',
+  'qcow2/resize-snapshots': "Can't resize an image which has snapshots",
+  'qcow2/backing-external-raw': 'Backing file and data-file-raw cannot be used at the same time',
+
   // tables
   'qcow2/reserved-bits': (d) => `${d.table} entry ${d.index} has reserved bits set: ${d.value}`,
   'qcow2/l2-offset': (d) => `L2 table offset ${hex(d.offset)} unaligned (L1 index: ${hex(d.index)})`,
@@ -64,6 +79,7 @@ export const qcow2Messages = {
   'qcow2/packed-external': (d) =>
     `Compressed cluster entry found in image with external data file (L2 offset: ${hex(d.l2)}, L2 index: ${hex(d.index)})`,
   'qcow2/subcluster-bits': (d) => `Invalid cluster entry found  (L2 offset: ${hex(d.l2)}, L2 index: ${hex(d.index)})`,
+  'qcow2/refcount-block-offset': (d) => `Refblock offset ${hex(d.offset)} unaligned (reftable index: ${hex(d.index)})`,
   'qcow2/encrypted': (d) =>
     `The image is encrypted (${d.method}); encrypted guest data cannot be read or written here yet`,
 

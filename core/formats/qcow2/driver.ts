@@ -3,11 +3,14 @@ import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, OpenRequest, Region } from '../driver.ts';
+import { createQcow2 } from './create.ts';
 import { qcow2Facts } from './facts.ts';
+import { Qcow2Metadata } from './metadata.ts';
 import { Qcow2Node } from './node.ts';
 import { qcow2Options } from './options.ts';
 import { magic } from './spec.ts';
 import { Qcow2State } from './state.ts';
+import { Qcow2WritableNode } from './write-node.ts';
 
 /**
  * Opens an image with its data file and the layer below. Throws the `qcow2/*` codes of the header, `gate/*`, `storage/*`.
@@ -15,6 +18,7 @@ import { Qcow2State } from './state.ts';
 function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
   const opened: { close(): void }[] = [storage];
   try {
+    const runtime = runtimeOptions(request.runtime);
     const state = new Qcow2State(storage, request);
     if (state.external) {
       const path = state.dataFileName;
@@ -27,11 +31,29 @@ function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
     const reference = request.withBacking ? state.backingReference : null;
     const backing = reference === null ? null : request.gate.openImage({ from: storage.name, ...reference });
     if (backing !== null) opened.push(backing);
-    return new Qcow2Node(state, backing);
+    if (!request.writable) return new Qcow2Node(state, backing);
+    return new Qcow2WritableNode(
+      state,
+      backing,
+      new Qcow2Metadata(state, { lazyRefcounts: runtime.lazyRefcounts, waits: true }),
+    );
   } catch (error) {
     for (const one of opened.reverse()) one.close();
     throw error;
   }
+}
+
+/** `lazy-refcounts` in place of what the header says. Throws `request/invalid-value`, `request/invalid-option`. */
+function runtimeOptions(runtime: OpenRequest['runtime']): { lazyRefcounts: boolean | null } {
+  let lazyRefcounts: boolean | null = null;
+  for (const [name, value] of Object.entries(runtime)) {
+    if (name !== 'lazy-refcounts') throw new ImageError('request/invalid-option', { name });
+    if (value !== 'on' && value !== 'off') {
+      throw new ImageError('request/invalid-value', { reason: `Parameter '${name}' expects 'on' or 'off'`, name });
+    }
+    lazyRefcounts = value === 'on';
+  }
+  return { lazyRefcounts };
 }
 
 /** The state of a node that this driver opened. */
@@ -52,6 +74,7 @@ export const qcow2: FormatDriver = {
     return view.getUint32(0) === magic && view.getUint32(4) >= 2;
   },
   open: openQcow2,
+  create: createQcow2,
   facts: (node) => qcow2Facts(stateOf(node), []),
   regions(node): Region[] {
     const { size } = stateOf(node).storage;

@@ -38,6 +38,10 @@ export class Qcow2Node implements BlockNode {
     return mapRange(this.view(), range);
   }
 
+  protected get closed(): boolean {
+    return this.#closed;
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -1,0 +1,300 @@
+// Refcounts for a writer: which host clusters are free, who gets them, and the blocks and the table on disk.
+import { ImageError } from '../../errors/image-error.ts';
+import { entryOffset, getRefcount, setRefcount } from './layout.ts';
+import { entry, limit } from './spec.ts';
+import type { Qcow2State } from './state.ts';
+import { loadTable, tableBytes, TableCache } from './tables.ts';
+
+/** A run of host clusters. */
+export interface ClusterRun {
+  readonly first: number;
+  readonly count: number;
+}
+
+const cleanLimit = 4 * 1024 * 1024;
+
+/**
+ * The refcounts of an image opened for writing (specification: "Host cluster management"). Blocks are loaded when they are needed;
+ * changed ones stay until they are written. New blocks lie in the range they count, so that adding one needs no other.
+ */
+export class Refcounts {
+  /** The refcount table in halves; what it points to is not on disk before `writeBlocks`. */
+  table: Uint32Array;
+  readonly #state: Qcow2State;
+  readonly #dirty = new Map<number, Uint8Array>();
+  readonly #clean = new TableCache<Uint8Array>(cleanLimit);
+  readonly #onMetadata: (first: number, count: number) => void;
+  /** Entries of the table that are not on disk yet: from, to. */
+  #tableFrom = Number.MAX_SAFE_INTEGER;
+  #tableTo = 0;
+  /** The table has to move: where it stood, until the header points to the new place. */
+  #oldTable: ClusterRun | null = null;
+  /** No cluster before this one is free. */
+  #next = 0;
+
+  /** `onMetadata` hears of clusters that the refcount structures take for themselves. */
+  constructor(state: Qcow2State, onMetadata: (first: number, count: number) => void) {
+    this.#state = state;
+    this.#onMetadata = onMetadata;
+    const { refcount_table_offset, refcount_table_clusters } = state.header.fields;
+    const entries = (refcount_table_clusters * state.layout.clusterSize) / 8;
+    this.table = loadTable(state.storage, refcount_table_offset, entries, 'Reference count table');
+  }
+
+  /** Bytes of changed blocks. */
+  get dirtyBytes(): number {
+    return this.#dirty.size * this.#state.layout.clusterSize;
+  }
+
+  get(cluster: number): number {
+    const { refcountBlockEntries, refcountOrder } = this.#state.layout;
+    const block = this.#block(Math.floor(cluster / refcountBlockEntries));
+    return block === null ? 0 : getRefcount(block, refcountOrder, cluster % refcountBlockEntries);
+  }
+
+  /** Sets a refcount as it is told; makes the block if there is none. For repairs. */
+  set(cluster: number, value: number): void {
+    const { refcountBlockEntries, refcountOrder } = this.#state.layout;
+    const index = Math.floor(cluster / refcountBlockEntries);
+    if (this.#block(index) === null) this.#addBlock(index);
+    setRefcount(this.#change(index), refcountOrder, cluster % refcountBlockEntries, value);
+    if (value === 0) this.#next = Math.min(this.#next, cluster);
+  }
+
+  /** One more reference to each cluster of the run, which are in use. Throws `qcow2/refcount-overflow`. */
+  addReference(first: number, count = 1): void {
+    for (let cluster = first; cluster < first + count; cluster++) {
+      const value = this.get(cluster) + 1;
+      if (value > this.#state.layout.refcountMax) {
+        throw new ImageError(
+          'qcow2/refcount-overflow',
+          { cluster, most: this.#state.layout.refcountMax },
+          this.#where(cluster),
+        );
+      }
+      this.set(cluster, value);
+    }
+  }
+
+  /**
+   * A run of 1 to `want` free clusters, each with one reference from now on; all of `want` if `whole`.
+   * Throws `qcow2/refcount-table-full`.
+   */
+  allocate(want: number, whole = false): ClusterRun {
+    const { refcountBlockEntries: perBlock, refcountOrder } = this.#state.layout;
+    let cluster = this.#next;
+    let skipped = false;
+    let first = -1;
+    for (;;) {
+      const index = Math.floor(cluster / perBlock);
+      const block = this.#block(index);
+      if (block === null) {
+        if (first >= 0 && !whole) break;
+        if (index > this.#lastBlock()) return this.#extend(want, whole, skipped || first >= 0);
+        this.#addBlock(index);
+        continue;
+      }
+      const end = (index + 1) * perBlock;
+      for (let i = cluster - index * perBlock; i < perBlock; i++) {
+        if (getRefcount(block, refcountOrder, i) === 0) {
+          if (first < 0) first = index * perBlock + i;
+          cluster = index * perBlock + i + 1;
+          if (cluster - first >= want) return this.#take({ first, count: want }, skipped);
+        } else if (first >= 0) {
+          if (!whole) return this.#take({ first, count: cluster - first }, skipped);
+          first = -1;
+          skipped = true;
+        }
+      }
+      cluster = end;
+    }
+    return this.#take({ first, count: cluster - first }, skipped);
+  }
+
+  /** The cluster `cluster` if it is free, with one reference from now on. */
+  allocateAt(cluster: number): boolean {
+    const { refcountBlockEntries } = this.#state.layout;
+    if (this.#block(Math.floor(cluster / refcountBlockEntries)) === null || this.get(cluster) !== 0) return false;
+    this.set(cluster, 1);
+    return true;
+  }
+
+  #take(run: ClusterRun, skipped: boolean): ClusterRun {
+    const { refcountBlockEntries: perBlock, refcountOrder } = this.#state.layout;
+    let cluster = run.first;
+    const end = run.first + run.count;
+    while (cluster < end) {
+      const index = Math.floor(cluster / perBlock);
+      const block = this.#change(index);
+      const blockEnd = Math.min(end, (index + 1) * perBlock);
+      for (; cluster < blockEnd; cluster++) setRefcount(block, refcountOrder, cluster - index * perBlock, 1);
+    }
+    if (!skipped) this.#next = end;
+    return run;
+  }
+
+  /** Index of the last block there is; -1: there is none. */
+  #lastBlock(): number {
+    let index = this.table.length / 2 - 1;
+    while (index >= 0 && this.table[index * 2] === 0 && this.table[index * 2 + 1] === 0) index--;
+    return index;
+  }
+
+  /** All that is counted is taken: more blocks behind the last one, a larger table if need be, and then the run. */
+  #extend(want: number, whole: boolean, skipped: boolean): ClusterRun {
+    const { refcountBlockEntries: perBlock } = this.#state.layout;
+    const index = this.#lastBlock() + 1;
+    const payload = whole ? want : Math.min(want, Math.max(1, perBlock - 1));
+    const used = this.#addArea(index, payload);
+    const first = index * perBlock + used;
+    // In a block of one or two refcounts there may be less room than was asked.
+    return this.#take({ first, count: payload }, skipped);
+  }
+
+  #addBlock(index: number): void {
+    this.#addArea(index, 0);
+  }
+
+  /**
+   * Blocks from `index` on, which have none: at the start of the clusters they count lie first they themselves, then a larger table
+   * if the present one cannot hold them, then room for `payload` clusters. Returns how many clusters come before the payload.
+   */
+  #addArea(index: number, payload: number): number {
+    const { refcountBlockEntries: perBlock, clusterSize } = this.#state.layout;
+    const perTableCluster = clusterSize / 8;
+    let blocks = 1;
+    let tableClusters: number;
+    for (;;) {
+      const entries = index + blocks;
+      const enlarged = Math.ceil((entries + Math.ceil(entries / 2)) / perTableCluster);
+      tableClusters = entries > this.table.length / 2 ? enlarged : 0;
+      const needed = Math.ceil((blocks + tableClusters + payload) / perBlock);
+      if (needed <= blocks) break;
+      blocks = needed;
+    }
+    if (tableClusters * clusterSize > limit.refcountTableBytes) {
+      tableClusters = Math.ceil((index + blocks) / perTableCluster);
+      if (tableClusters * clusterSize > limit.refcountTableBytes) {
+        throw new ImageError(
+          'qcow2/refcount-table-full',
+          { allowed: limit.refcountTableBytes },
+          { file: this.#state.storage.name },
+        );
+      }
+    }
+    const first = index * perBlock;
+    if (tableClusters > 0) this.#moveTable(first + blocks, tableClusters);
+    for (let i = 0; i < blocks; i++) {
+      this.#dirty.set(index + i, new Uint8Array(clusterSize));
+      const offset = (first + i) * clusterSize;
+      this.table[(index + i) * 2] = Math.floor(offset / 0x1_0000_0000);
+      this.table[(index + i) * 2 + 1] = offset % 0x1_0000_0000;
+    }
+    this.#tableFrom = Math.min(this.#tableFrom, index);
+    this.#tableTo = Math.max(this.#tableTo, index + blocks);
+    const own = blocks + tableClusters;
+    this.#take({ first, count: own }, true);
+    this.#onMetadata(first, own);
+    return own;
+  }
+
+  #moveTable(first: number, clusters: number): void {
+    const { fields } = this.#state.header;
+    const { clusterSize } = this.#state.layout;
+    const larger = new Uint32Array((clusters * clusterSize) / 4);
+    larger.set(this.table);
+    this.table = larger;
+    if (this.#oldTable === null) {
+      this.#oldTable = { first: fields.refcount_table_offset / clusterSize, count: fields.refcount_table_clusters };
+    } else {
+      // It was never pointed to: the place in between is given back at once.
+      for (let i = 0; i < fields.refcount_table_clusters; i++) {
+        this.set(fields.refcount_table_offset / clusterSize + i, 0);
+      }
+    }
+    fields.refcount_table_offset = first * clusterSize;
+    fields.refcount_table_clusters = clusters;
+    this.#tableFrom = 0;
+    this.#tableTo = larger.length / 2;
+  }
+
+  /** The block of index `index`, or null if there is none. */
+  #block(index: number): Uint8Array | null {
+    const offset = this.#blockOffset(index);
+    if (offset === 0) return null;
+    const known = this.#dirty.get(index) ?? this.#clean.get(index);
+    if (known !== null) return known;
+    const { storage, layout } = this.#state;
+    const where = { file: storage.name, offset, field: `refcount block ${index}` };
+    if (offset % layout.clusterSize !== 0) {
+      throw new ImageError('qcow2/refcount-block-offset', { offset, index }, where);
+    }
+    if (offset >= storage.size) {
+      const detail = { table: 'Refcount block', length: layout.clusterSize, offset, size: storage.size };
+      throw new ImageError('qcow2/table-beyond-file', detail, where);
+    }
+    const block = new Uint8Array(layout.clusterSize);
+    storage.readAt(block.subarray(0, Math.min(block.length, storage.size - offset)), offset);
+    this.#clean.put(index, block);
+    return block;
+  }
+
+  #blockOffset(index: number): number {
+    if (index * 2 >= this.table.length) return 0;
+    const low = this.table[index * 2 + 1] ?? 0;
+    return entryOffset(this.table[index * 2] ?? 0, low & ~entry.refcountReservedLow);
+  }
+
+  #change(index: number): Uint8Array {
+    const block = this.#block(index);
+    if (block === null) throw new Error(`refcount block ${index} is not there`);
+    if (!this.#dirty.has(index)) {
+      this.#clean.drop(index);
+      this.#dirty.set(index, block);
+    }
+    return block;
+  }
+
+  /** Is anything of the table not on disk? Then there must be a flush between `writeBlocks` and `writeTable`. */
+  get tableDirty(): boolean {
+    return this.#tableFrom < this.#tableTo;
+  }
+
+  get blocksDirty(): boolean {
+    return this.#dirty.size > 0;
+  }
+
+  /** Writes the changed blocks. */
+  writeBlocks(): void {
+    const { storage } = this.#state;
+    for (const [index, block] of this.#dirty) {
+      storage.writeAt(block, this.#blockOffset(index));
+      this.#dirty.delete(index);
+      this.#clean.put(index, block);
+    }
+  }
+
+  /** Writes the changed entries of the table, or the whole table if it moved; the header is the caller's then. Returns true if so. */
+  writeTable(): boolean {
+    const { storage, header } = this.#state;
+    const moved = this.#oldTable !== null;
+    const from = moved ? 0 : this.#tableFrom;
+    const to = moved ? this.table.length / 2 : this.#tableTo;
+    if (from < to)
+      storage.writeAt(tableBytes(this.table, from, to - from), header.fields.refcount_table_offset + from * 8);
+    this.#tableFrom = Number.MAX_SAFE_INTEGER;
+    this.#tableTo = 0;
+    return moved;
+  }
+
+  /** The header points to the new table: the clusters of the old one, which are free as soon as that is on disk. */
+  takeOldTable(): ClusterRun | null {
+    const old = this.#oldTable;
+    this.#oldTable = null;
+    return old;
+  }
+
+  #where(cluster: number): { file: string; offset: number } {
+    return { file: this.#state.storage.name, offset: cluster * this.#state.layout.clusterSize };
+  }
+}

@@ -1,0 +1,181 @@
+// A qcow2 image that can change: places for guest bytes, zeroes, releases, size, the layer below.
+import type { BackingReference, BlockNode, PackedWriter, Place, WritableNode } from '../../block/node.ts';
+import { alignDown, alignUp, type GuestOffset, type GuestRange } from '../../block/units.ts';
+import { writeGuest } from '../../block/write.ts';
+import { ImageError } from '../../errors/image-error.ts';
+import { withExtension } from './header-write.ts';
+import { codecOf } from './mapping.ts';
+import { packedEntryHigh } from './layout.ts';
+import type { Qcow2Metadata } from './metadata.ts';
+import { Qcow2Node } from './node.ts';
+import { placeClusters, publishPacked } from './places.ts';
+import { placeSubclusters } from './subclusters.ts';
+import { releaseRange, zeroRange } from './zero.ts';
+import { extensionType, limit } from './spec.ts';
+import type { Qcow2State } from './state.ts';
+
+/** The active disk, for writing. */
+export class Qcow2WritableNode extends Qcow2Node implements WritableNode {
+  readonly metadata: Qcow2Metadata;
+  readonly packed?: PackedWriter;
+
+  constructor(state: Qcow2State, backing: BlockNode | null, metadata: Qcow2Metadata) {
+    super(state, backing);
+    this.metadata = metadata;
+    if (!state.external && !state.encrypted) {
+      this.packed = {
+        unit: state.layout.clusterSize,
+        codec: codecOf(state),
+        reservePacked: (start, stored) => this.#reservePacked(start, stored),
+      };
+    }
+  }
+
+  reserve(range: GuestRange): Place {
+    this.#refuseEncrypted();
+    this.metadata.beforeGuestChange();
+    const view = this.view();
+    return this.state.layout.extendedL2
+      ? placeSubclusters(view, this.metadata, range, this.size)
+      : placeClusters(view, this.metadata, range, this.size);
+  }
+
+  #refuseEncrypted(): void {
+    if (this.state.encrypted && this.state.cipher === null) {
+      throw new ImageError('qcow2/encrypted', { method: this.state.cryptName }, { file: this.name });
+    }
+  }
+
+  #reservePacked(start: GuestOffset, stored: Uint8Array): { place: Place; bytes: Uint8Array } | null {
+    const { layout, storage } = this.state;
+    if (stored.length >= layout.clusterSize || stored.length === 0) return null;
+    this.metadata.beforeGuestChange();
+    const offset = this.metadata.allocatePacked(stored.length);
+    const high = packedEntryHigh(layout, offset, stored.length);
+    const place: Place = {
+      covers: { start, length: layout.clusterSize },
+      storage,
+      offset,
+      fresh: true,
+      publish: () => publishPacked(this.state, this.metadata, start, high, offset % 0x1_0000_0000),
+    };
+    return { place, bytes: stored };
+  }
+
+  zero(range: GuestRange, keepSpace = false): GuestRange | null {
+    this.#refuseEncrypted();
+    return zeroRange(this.view(), this.metadata, range, { keepSpace, size: this.size });
+  }
+
+  release(range: GuestRange): GuestRange | null {
+    return releaseRange(this.view(), this.metadata, range, this.size);
+  }
+
+  /**
+   * Grows or shrinks the disk to `size` bytes, whole sectors. What is added reads as zeroes, also where the layer below is longer.
+   * Throws `qcow2/l1-full`, `qcow2/resize-snapshots`, `qcow2/resize-sectors`.
+   */
+  resize(size: number): void {
+    const { state, metadata } = this;
+    const before = this.size;
+    const where = { file: this.name };
+    if (size === before) return;
+    if (size % 512 !== 0) throw new ImageError('qcow2/resize-sectors', { found: size }, where);
+    if (state.version < 3 && state.header.fields.nb_snapshots > 0)
+      throw new ImageError('qcow2/resize-snapshots', {}, where);
+    metadata.beforeGuestChange();
+    if (size < before) this.#shrink(size, before);
+    else this.#grow(size, before);
+  }
+
+  #grow(size: number, before: number): void {
+    const { state, metadata } = this;
+    const { clusterSize } = state.layout;
+    metadata.growL1(size);
+    if (state.dataFile !== null && state.dataFile.size < size) state.dataFile.truncate(size);
+    // The rest of the last cluster, and what a longer layer below would show, must read as zeroes before the size says that it is there.
+    const end = alignUp(before, clusterSize);
+    const below = this.backing?.size ?? 0;
+    state.header.fields.size = size;
+    try {
+      if (end > before) writeZeroes(this, before, Math.min(end, size));
+      let at = Math.min(end, size);
+      while (at < Math.min(size, below)) {
+        const done = this.zero({ start: at, length: Math.min(size, alignUp(below, clusterSize)) - at });
+        if (done !== null) at = done.start + done.length;
+        else {
+          const to = Math.min(alignDown(at, clusterSize) + clusterSize, size);
+          writeZeroes(this, at, to);
+          at = to;
+        }
+      }
+    } catch (error) {
+      state.header.fields.size = before;
+      throw error;
+    }
+    metadata.flush();
+    metadata.setSize(size);
+  }
+
+  #shrink(size: number, before: number): void {
+    const { state, metadata } = this;
+    const { clusterSize } = state.layout;
+    if (state.header.fields.nb_snapshots > 0) throw new ImageError('qcow2/resize-snapshots', {}, { file: this.name });
+    let at = alignUp(size, clusterSize);
+    while (at < before) {
+      const done = this.release({ start: at, length: before - at });
+      if (done === null) throw new Error(`nothing was released at ${at}`);
+      at = done.start + done.length;
+    }
+    metadata.flush();
+    metadata.setSize(size);
+    if (state.dataFile !== null) state.dataFile.truncate(size);
+  }
+
+  /** Throws `qcow2/backing-name`, `qcow2/backing-format-long`, `qcow2/backing-external-raw`, `qcow2/header-full`. */
+  setBacking(reference: BackingReference | null): void {
+    const { header, storage, externalRaw } = this.state;
+    const where = { file: storage.name };
+    if (reference !== null && externalRaw) throw new ImageError('qcow2/backing-external-raw', {}, where);
+    const name = reference === null ? null : Buffer.from(reference.path, 'utf8');
+    if (name !== null && name.length > limit.backingName) {
+      throw new ImageError('qcow2/backing-name', { found: name.length, allowed: limit.backingName }, where);
+    }
+    const named = reference?.format ?? null;
+    const format = named === null ? null : Uint8Array.from(Buffer.from(named, 'utf8'));
+    if (format !== null && format.length > limit.backingFormat) {
+      throw new ImageError('qcow2/backing-format-long', { found: format.length }, where);
+    }
+    this.metadata.beforeChange();
+    const before = { backingName: header.backingName, extensions: header.extensions };
+    header.backingName = reference === null ? null : reference.path;
+    header.extensions = withExtension(header.extensions, extensionType.backingFormat, format);
+    try {
+      this.metadata.rewriteHeader();
+    } catch (error) {
+      Object.assign(header, before);
+      throw error;
+    }
+  }
+
+  flush(): void {
+    this.metadata.flush();
+  }
+
+  writeBack(): void {
+    this.metadata.writeBack();
+  }
+
+  override close(): void {
+    if (this.closed) return;
+    try {
+      this.metadata.close();
+    } finally {
+      super.close();
+    }
+  }
+}
+
+function writeZeroes(node: WritableNode, from: number, to: number): void {
+  if (to > from) writeGuest(node, new Uint8Array(to - from), from);
+}
