@@ -3,7 +3,7 @@ import { ImageError, isImageError } from '../../errors/image-error.ts';
 import type { Job } from '../../job.ts';
 import type { CheckSummary, Finding } from '../driver.ts';
 import { pageClusters, type ClusterCounts } from './cluster-counts.ts';
-import { checkCopiedBits } from './copied-bits.ts';
+import { checkCopiedBits, complaint } from './copied-bits.ts';
 import { corruption, internalError, leak } from './findings.ts';
 import { clustersFor, getRefcount } from './layout.ts';
 import { ReferenceCount } from './reference-count.ts';
@@ -86,7 +86,6 @@ function* compareRefcounts(
   const { refcountOrder } = layout;
   const pages = Math.ceil(counts.size / pageClusters);
   let highest = 0;
-  let told = false;
   for (let page = 0; page < pages; page++) {
     job.throwIfCancelled();
     const start = page * pageClusters;
@@ -105,8 +104,7 @@ function* compareRefcounts(
       const counted = counts.get(cluster);
       const kept = raw === null ? 0 : getRefcount(raw, refcountOrder, at);
       if (found?.unreadable === true && stored.unreadable(cluster)) {
-        if (!told) yield unalignedBlock(stored, cluster);
-        told = true;
+        yield* complaint(stored, cluster);
         const text = `Can't get refcount for cluster ${cluster}: Input/output error`;
         yield internalError('refcount-unreadable', text, { file: storage.name, offset: cluster * layout.clusterSize });
         continue;
@@ -117,14 +115,6 @@ function* compareRefcounts(
     }
   }
   return highest;
-}
-
-function unalignedBlock(stored: StoredRefcounts, cluster: number): Finding {
-  const index = stored.blockIndex(cluster);
-  const offset = stored.blockOffset(index).toString(16);
-  const place = index === 0 ? '0' : `0x${index.toString(16)}`;
-  const text = `qcow2: Image is corrupt: Refblock offset 0x${offset} unaligned (reftable index: ${place}); further non-fatal corruption events will be suppressed`;
-  return internalError('refblock-unaligned', text, { field: 'refcount table entry' }, 0);
 }
 
 function mismatch(state: Qcow2State, stored: StoredRefcounts, cluster: number, kept: number, counted: number): Finding {

@@ -51,7 +51,7 @@ export class ClusterCounts {
   get(cluster: number): number {
     const page = cluster >>> pageBits;
     const at = cluster & (pageClusters - 1);
-    switch (this.#level[page]) {
+    switch (this.#level[page] ?? none) {
       case bits:
         return ((this.#bitPages[page]?.[at >>> 5] ?? 0) >>> (at & 31)) & 1;
       case bytes:

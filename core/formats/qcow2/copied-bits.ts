@@ -2,7 +2,7 @@
 import { ImageError, type Where } from '../../errors/image-error.ts';
 import type { Job } from '../../job.ts';
 import type { Finding } from '../driver.ts';
-import { corruption, hexEntry } from './findings.ts';
+import { corruption, hexEntry, internalError } from './findings.ts';
 import { entryOffset } from './layout.ts';
 import { entry } from './spec.ts';
 import type { Qcow2State } from './state.ts';
@@ -43,7 +43,10 @@ export function* checkCopiedBits(state: Qcow2State, stored: StoredRefcounts, job
         throw new ImageError('qcow2/check-effort', { reason }, { file: storage.name, offset: at + index * 8 });
       }
       const cluster = Math.floor(offset / layout.clusterSize);
-      if (stored.unreadable(cluster)) continue;
+      if (stored.unreadable(cluster)) {
+        yield* complaint(stored, cluster);
+        continue;
+      }
       if (stored.isOne(cluster) !== high >= entry.copied) {
         const where: Where = { file: storage.name, offset: at + index * 8, field: 'L1 entry' };
         const shown = `l1_index=${done + index} l1_entry=${hexEntry(high, low)} refcount=${stored.exact(cluster)}`;
@@ -52,6 +55,12 @@ export function* checkCopiedBits(state: Qcow2State, stored: StoredRefcounts, job
       if (offset < storage.size) yield* table(state, stored, walk.table(offset, piece, index), offset);
     }
   }
+}
+
+/** The line about the first refcount block that cannot be read. */
+export function* complaint(stored: StoredRefcounts, cluster: number): Generator<Finding, void, void> {
+  const text = stored.complaint(cluster);
+  if (text !== null) yield internalError('refblock-unaligned', text, { field: 'refcount table entry' }, 0);
 }
 
 function* table(
@@ -71,8 +80,11 @@ function* table(
     const zero = !layout.extendedL2 && (low & entry.zero) !== 0;
     if (data === 0 && (zero || !external || !copied)) continue;
     const cluster = Math.floor(data / layout.clusterSize);
+    if (!external && stored.unreadable(cluster)) {
+      yield* complaint(stored, cluster);
+      continue;
+    }
     if (copied === (external || stored.isOne(cluster))) continue;
-    if (!external && stored.unreadable(cluster)) continue;
     const refcount = external ? '1' : stored.exact(cluster);
     const where = { file: state.storage.name, offset: offset + index * layout.l2EntrySize, field: 'L2 entry' };
     const text = `ERROR OFLAG_COPIED data cluster: l2_entry=${hexEntry(high, low)} refcount=${refcount}`;

@@ -50,13 +50,16 @@ export class L2Scan {
     this.#fileClusters = Math.ceil(this.#fileSize / this.#layout.clusterSize);
   }
 
-  /** One reference to every cluster of a stretch of the file. The last cluster may reach over the end of the file, no more. */
-  *region(offset: number, length: number): Generator<Finding, void, void> {
+  /**
+   * One reference to every cluster of a stretch of the file. The last cluster may reach over the end of the file, no more. `shown`:
+   * the offset in hexadecimal digits, where a number may not hold it exactly.
+   */
+  *region(offset: number, length: number, shown = hexNumber(offset)): Generator<Finding, void, void> {
     const { clusterSize } = this.#layout;
     if (length <= 0) return;
     const where: Where = { file: this.#storage.name, offset };
     if (offset + length - this.#fileSize >= clusterSize) {
-      const place = `offset 0x${hexNumber(offset)} size 0x${length.toString(16)}`;
+      const place = `offset 0x${shown} size 0x${length.toString(16)}`;
       const text = `ERROR: counting reference for region exceeding the end of the file by one cluster or more: ${place}`;
       this.reported++;
       yield corruption('beyond-file', text, where, repairEntry);
@@ -215,7 +218,6 @@ export class L2Scan {
     if ((zeroParts & allocatedParts) !== 0) {
       const text = `ERROR offset=${hexNumber(offset)}: Allocated cluster has corrupted subcluster allocation bitmap`;
       yield report('subclusters-both', text);
-      return;
     }
     if (offset % clusterSize !== 0) {
       const data = extendedL2 ? allocatedParts !== 0 : !zero;
@@ -240,9 +242,8 @@ export class L2Scan {
     report: (code: string, text: string) => Finding,
     count: L2Count,
   ): Generator<Finding, void, void> {
-    const offset = packedOffset(this.#layout, high, low);
+    const place = hexEntry(high & (2 ** this.#layout.packedHighBits - 1), low);
     if (high >= entry.copied) {
-      const place = hexEntry(high & (2 ** this.#layout.packedHighBits - 1), low);
       yield report('packed-copied', `ERROR: coffset=0x${place}: copied flag must never be set for compressed clusters`);
     }
     const shown = hexEntry(high & ~entry.copied, low);
@@ -255,7 +256,7 @@ export class L2Scan {
       yield report('packed-subclusters', `ERROR compressed cluster ${index} ${what}, entry=0x${shown}`);
       return;
     }
-    yield* this.region(offset, packedLength(this.#layout, high, low));
+    yield* this.region(packedOffset(this.#layout, high, low), packedLength(this.#layout, high, low), place);
     count.allocated++;
     count.compressed++;
     count.fragmented++;
@@ -271,7 +272,7 @@ export class L2Scan {
       const low = halves[index * stride + 1] ?? 0;
       const packed = (high & entry.compressed) !== 0;
       const offset = packed ? packedOffset(this.#layout, high, low) : entryOffset(high, low);
-      if (offset === 0) continue;
+      if (offset === 0 && !packed) continue;
       const length = packed ? packedLength(this.#layout, high, low) : clusterSize;
       const last = Math.floor((offset + length - 1) / clusterSize);
       for (let cluster = Math.floor(offset / clusterSize); cluster <= last; cluster++) {

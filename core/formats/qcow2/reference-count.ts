@@ -4,14 +4,14 @@ import type { Job } from '../../job.ts';
 import type { Finding } from '../driver.ts';
 import { bitmapReferences } from './bitmap-references.ts';
 import { ClusterCounts } from './cluster-counts.ts';
-import { corruption, hexEntry } from './findings.ts';
+import { corruption, hexEntry, internalError } from './findings.ts';
 import { findExtension } from './header.ts';
 import { L2Count, L2Scan } from './l2-count.ts';
 import { entryOffset } from './layout.ts';
 import type { SnapshotTable } from './snapshots.ts';
 import { encryptionHeader, entry, extensionType, limit } from './spec.ts';
 import type { Qcow2State } from './state.ts';
-import { StoredRefcounts } from './stored-refcounts.ts';
+import { longestFile, StoredRefcounts } from './stored-refcounts.ts';
 import { TableWalk } from './table-walk.ts';
 import { loadTable } from './tables.ts';
 
@@ -116,7 +116,7 @@ export class ReferenceCount {
     for (const snapshot of snapshots) {
       const where = { file: storage.name, offset: snapshot.offset, field: 'l1_table_offset' };
       const named = `ERROR snapshot ${snapshot.id} (${snapshot.name})`;
-      if (snapshot.l1Offset % layout.clusterSize !== 0) {
+      if (snapshot.l1Offset % BigInt(layout.clusterSize) !== 0n) {
         const text = `${named} l1_offset=0x${snapshot.l1Offset.toString(16)}: L1 table is not cluster aligned; snapshot table entry corrupted`;
         yield corruption('snapshot-l1-unaligned', text, where);
         continue;
@@ -126,7 +126,7 @@ export class ReferenceCount {
         yield corruption('snapshot-l1-size', text, { ...where, offset: snapshot.offset + 8, field: 'l1_size' });
         continue;
       }
-      yield* this.#l1(snapshot.l1Offset, snapshot.l1Entries, false);
+      yield* this.#l1(Number(snapshot.l1Offset), snapshot.l1Entries, false);
     }
   }
 
@@ -134,6 +134,11 @@ export class ReferenceCount {
     const { storage } = this.#state;
     if (entries === 0) return;
     yield* this.#scan.region(offset, entries * 8);
+    if (offset + entries * 8 > longestFile) {
+      const where = { file: storage.name, field: 'l1_table_offset' };
+      yield internalError('l1-unreadable', 'ERROR: I/O error in check_refcounts_l1', where);
+      throw new ImageError('qcow2/check-failed', { reason: 'Input/output error' }, where);
+    }
     for (let done = 0; done < entries;) {
       this.#job.throwIfCancelled();
       const count = Math.min(l1Piece, entries - done);
@@ -248,7 +253,7 @@ export class ReferenceCount {
       }
       const offset = this.#stored.blockOffset(index);
       const cluster = offset / layout.clusterSize;
-      if (!Number.isInteger(cluster)) {
+      if (!this.#stored.isAligned(index)) {
         const text = `ERROR refcount block ${index} is not cluster aligned; refcount table entry corrupted`;
         yield corruption('refblock-unaligned', text, where, repair);
       } else if (cluster >= this.#counts.size) {

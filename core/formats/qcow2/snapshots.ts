@@ -1,11 +1,14 @@
 // The snapshot table: who is in it, and which of them a name means.
+import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { alignUp } from '../../block/units.ts';
 import { ImageError, type Where } from '../../errors/image-error.ts';
 import type { SnapshotFacts } from '../driver.ts';
 import type { Qcow2Header } from './header.ts';
 import type { Layout } from './layout.ts';
+import { openL1, type Qcow2Node } from './node.ts';
 import { limit, snapshotEntry, snapshotExtra } from './spec.ts';
+import type { Qcow2State } from './state.ts';
 import { readPadded } from './stored-refcounts.ts';
 
 /** One entry of the snapshot table. */
@@ -14,7 +17,8 @@ export interface Snapshot {
   readonly offset: number;
   readonly id: string;
   readonly name: string;
-  readonly l1Offset: number;
+  /** Exact: a damaged entry may hold any 64 bits. */
+  readonly l1Offset: bigint;
   /** Entries of its L1 table; not held against any limit yet. */
   readonly l1Entries: number;
   /** Length of the extra data in the file. */
@@ -104,12 +108,12 @@ function readEntry(reader: Window, at: number, index: number, diskSize: number, 
     facts: {
       id: cText(id.subarray(0, shownId)),
       name: cText(name.subarray(0, shownName)),
-      vmStateSize: holds(vm_state_size_large) ? extra.vm_state_size_large : fixed.vm_state_size,
+      vmStateSize: holds(vm_state_size_large) ? Number(extra.vm_state_size_large) : fixed.vm_state_size,
       dateSeconds: fixed.date_sec,
       dateNanoseconds: fixed.date_nsec,
       vmClockNanoseconds: Number(fixed.vm_clock_nsec),
       icount: holds(icount) && extra.icount !== 0xffff_ffff_ffff_ffffn ? Number(extra.icount) : null,
-      diskSize: holds(disk_size) ? extra.disk_size : diskSize,
+      diskSize: holds(disk_size) ? Number(extra.disk_size) : diskSize,
     },
   };
 }
@@ -169,9 +173,30 @@ export function snapshotL1(
     const detail = { table: title, found: snapshot.l1Entries * 8, allowed: limit.l1Bytes };
     throw new ImageError('qcow2/table-too-large', detail, { ...where, offset: snapshot.offset + 8, field: 'l1_size' });
   }
-  if (snapshot.l1Offset % layout.clusterSize !== 0) {
-    const detail = { table: title, found: snapshot.l1Offset };
+  const offset = Number(snapshot.l1Offset);
+  if (snapshot.l1Offset % BigInt(layout.clusterSize) !== 0n || !Number.isSafeInteger(offset)) {
+    const detail = { table: title, found: offset };
     throw new ImageError('qcow2/table-offset', detail, { ...where, field: 'l1_table_offset' });
   }
-  return { offset: snapshot.l1Offset, entries: snapshot.l1Entries };
+  return { offset, entries: snapshot.l1Entries };
+}
+
+/** The snapshots of an open image, as qemu-img lists them. Throws what `readSnapshotTable` throws. */
+export function listSnapshots(state: Qcow2State): readonly SnapshotFacts[] {
+  return snapshotTable(state).snapshots.map((snapshot) => snapshot.facts);
+}
+
+/** The snapshot table of an open image. Throws what `readSnapshotTable` throws. */
+export function snapshotTable(state: Qcow2State): SnapshotTable {
+  return readSnapshotTable(state.storage, state.header, state.layout, state.size);
+}
+
+/**
+ * A snapshot as a read-only disk over the open image `node`, which must live longer. Like in qemu-img it has the size that the disk
+ * has now. Throws `snapshot/not-found` and the codes of the snapshot table and of the L1 table.
+ */
+export function openSnapshot(node: Qcow2Node, idOrName: string): BlockNode {
+  const { storage, layout, size } = node.state;
+  const place = snapshotL1(storage, layout, snapshotTable(node.state), idOrName);
+  return openL1(node, { ...place, size });
 }

@@ -118,7 +118,7 @@ export const bitmapFlag = { inUse: 1, auto: 2, extraDataCompatible: 4 } as const
 
 /** Fixed part of an entry of the snapshot table; extra data, id and name follow, padded to a multiple of 8. */
 export const snapshotEntry = struct('Snapshot table entry', 'big', 40, {
-  l1_table_offset: field(0, u64, 'where the L1 table of the snapshot starts'),
+  l1_table_offset: field(0, bits64, 'where the L1 table of the snapshot starts'),
   l1_size: field(8, u32, 'entries of that table'),
   id_size: field(12, u16, 'length of the unique id'),
   name_size: field(14, u16, 'length of the name'),
@@ -131,8 +131,8 @@ export const snapshotEntry = struct('Snapshot table entry', 'big', 40, {
 
 /** The extra data of a snapshot, as far as it is known; version 3 needs the first 16 bytes. */
 export const snapshotExtra = struct('Snapshot extra data', 'big', 24, {
-  vm_state_size_large: field(0, u64, 'bytes of saved machine state'),
-  disk_size: field(8, u64, 'virtual disk size when it was taken'),
+  vm_state_size_large: field(0, bits64, 'bytes of saved machine state'),
+  disk_size: field(8, bits64, 'virtual disk size when it was taken'),
   icount: field(16, bits64, 'instruction count of record/replay; all ones: none'),
 });
 

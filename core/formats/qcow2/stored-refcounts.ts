@@ -1,6 +1,7 @@
 // The refcounts that an image keeps, as a check reads them: page by page, in any order, never all at once.
 import type { Storage } from '../../block/storage.ts';
 import { pageBits, pageClusters } from './cluster-counts.ts';
+import { hexEntry } from './findings.ts';
 import type { Qcow2Header } from './header.ts';
 import { getRefcount, join, type Layout } from './layout.ts';
 import { entry } from './spec.ts';
@@ -8,6 +9,9 @@ import { loadTable } from './tables.ts';
 
 /** Pages of "exactly one" bits kept at most (2 KiB each). */
 const pagesKept = 16384;
+
+/** Reads from here on fail in QEMU, whatever the file. */
+export const longestFile = 2 ** 63 - 2 ** 30;
 
 /** Fills `into` from `offset`; what lies past the end of the file reads as zeroes, as it does in QEMU. */
 export function readPadded(storage: Storage, into: Uint8Array, offset: number): void {
@@ -27,6 +31,7 @@ export class StoredRefcounts {
   readonly #rawOnes: Uint8Array;
   readonly #unit = new Uint8Array(8);
   #lastPage = -1;
+  #complained = false;
   #lastOnes: Uint32Array = nothing;
 
   /** Reads the table: what lies past the end of the file counts as zero. Throws `storage/*`. */
@@ -51,14 +56,35 @@ export class StoredRefcounts {
     return join(high, low & ~entry.refcountReservedLow);
   }
 
+  /** The offset of a refcount block is that of a cluster. */
+  isAligned(index: number): boolean {
+    const low = this.table[2 * index + 1] ?? 0;
+    return (low & ~entry.refcountReservedLow & (this.#layout.clusterSize - 1)) === 0;
+  }
+
   /** The number of the refcount block that counts a cluster, which is that of its entry in the table. */
   blockIndex(cluster: number): number {
     return Math.floor(cluster / this.#layout.refcountBlockEntries);
   }
 
-  /** The refcount block of a cluster cannot be read: its offset is not that of a cluster. */
+  /** The refcount block of a cluster cannot be read: its offset is not that of a cluster, or beyond all files. */
   unreadable(cluster: number): boolean {
-    return this.blockOffset(this.blockIndex(cluster)) % this.#layout.clusterSize !== 0;
+    return !this.#isReadable(this.blockIndex(cluster));
+  }
+
+  /** What QEMU says, once, when it meets the first refcount block that is not aligned; null: nothing (more) to say. */
+  complaint(cluster: number): string | null {
+    const index = this.blockIndex(cluster);
+    if (this.#complained || this.isAligned(index)) return null;
+    this.#complained = true;
+    const low = this.table[2 * index + 1] ?? 0;
+    const offset = hexEntry(this.table[2 * index] ?? 0, low & ~entry.refcountReservedLow);
+    const shown = `Refblock offset 0x${offset} unaligned (reftable index: ${index === 0 ? '' : '0x'}${index.toString(16)})`;
+    return `qcow2: Image is corrupt: ${shown}; further non-fatal corruption events will be suppressed`;
+  }
+
+  #isReadable(index: number): boolean {
+    return this.isAligned(index) && this.blockOffset(index) < longestFile;
   }
 
   /**
@@ -67,7 +93,7 @@ export class StoredRefcounts {
    * Null: there is no block at all.
    */
   page(page: number): { raw: Uint8Array; unreadable: boolean } | null {
-    const { refcountBlockEntries, refcountBits, clusterSize } = this.#layout;
+    const { refcountBlockEntries, refcountBits } = this.#layout;
     const first = page * pageClusters;
     let unreadable = false;
     let present = false;
@@ -75,10 +101,11 @@ export class StoredRefcounts {
       const within = (first + done) % refcountBlockEntries;
       const count = Math.min(pageClusters - done, refcountBlockEntries - within);
       const into = this.#raw.subarray((done * refcountBits) / 8, ((done + count) * refcountBits) / 8);
-      const offset = this.blockOffset(this.blockIndex(first + done));
+      const index = this.blockIndex(first + done);
+      const offset = this.blockOffset(index);
       present ||= offset !== 0;
-      unreadable ||= offset % clusterSize !== 0;
-      if (offset === 0 || offset % clusterSize !== 0) into.fill(0);
+      unreadable ||= !this.#isReadable(index);
+      if (offset === 0 || !this.#isReadable(index)) into.fill(0);
       else readPadded(this.#storage, into, offset + (within * refcountBits) / 8);
       done += count;
     }
@@ -154,9 +181,10 @@ export class StoredRefcounts {
   }
 
   #readUnit(cluster: number): Uint8Array | null {
-    const { refcountBits, refcountBlockEntries, clusterSize } = this.#layout;
-    const offset = this.blockOffset(this.blockIndex(cluster));
-    if (offset === 0 || offset % clusterSize !== 0) return null;
+    const { refcountBits, refcountBlockEntries } = this.#layout;
+    const index = this.blockIndex(cluster);
+    const offset = this.blockOffset(index);
+    if (offset === 0 || !this.#isReadable(index)) return null;
     const unit = this.#unit.subarray(0, Math.max(1, refcountBits / 8));
     readPadded(this.#storage, unit, offset + Math.floor(((cluster % refcountBlockEntries) * refcountBits) / 8));
     return unit;
