@@ -1,0 +1,72 @@
+// The small images that mutants are made of: the project's own samples, and what qemu-img makes where it is installed.
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import type { FormatId } from '../../core/formats/format-id.ts';
+import { mustRun, peer } from '../peers.ts';
+import { samplesIn, unpackSample } from '../samples/case.ts';
+
+export interface SeedImage {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/** Arguments of `qemu-img create` between `-f FORMAT` and the name. */
+const created: Partial<Record<FormatId, readonly (readonly string[])[]>> = {
+  qcow: [[], ['-b', 'base.raw', '-F', 'raw']],
+  vpc: [[], ['-o', 'subformat=fixed']],
+  vhdx: [
+    ['-o', 'block_size=1M,log_size=1M'],
+    ['-o', 'subformat=fixed,log_size=1M'],
+  ],
+  vmdk: [
+    [],
+    ['-o', 'subformat=streamOptimized'],
+    ['-o', 'subformat=monolithicFlat'],
+    ['-o', 'subformat=twoGbMaxExtentSparse'],
+    ['-b', 'base.vmdk', '-F', 'vmdk'],
+  ],
+  vdi: [[], ['-o', 'static=on']],
+  qed: [[]],
+};
+
+const size = 2 * 1024 * 1024;
+
+/** The images of `format` to start from; none where there is neither a sample nor qemu-img. */
+export function seedImages(format: FormatId): SeedImage[] {
+  const images: SeedImage[] = [];
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'platter-seeds-'));
+  try {
+    const suite = path.join(import.meta.dirname, '..', 'samples', format);
+    for (const sample of fs.existsSync(suite) ? samplesIn(suite) : []) {
+      const bytes = fs.readFileSync(unpackSample(sample, folder));
+      // Large ones cost time and add nothing but zeroes.
+      if (bytes.length > 0 && bytes.length <= 4 * 1024 * 1024) images.push({ name: sample.about.id, bytes });
+    }
+    if (peer('qemu-img') !== null && peer('qemu-io') !== null) images.push(...makeImages(format, folder));
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+  return images;
+}
+
+function makeImages(format: FormatId, folder: string): SeedImage[] {
+  const rows = created[format] ?? [];
+  if (rows.length === 0) return [];
+  const img = (...args: string[]): string => mustRun('qemu-img', args, { cwd: folder });
+  img('create', '-q', '-f', 'raw', 'base.raw', String(size));
+  mustRun('qemu-io', ['-f', 'raw', '-c', 'write -q -P 9 64k 200k', 'base.raw'], { cwd: folder });
+  if (format === 'vmdk') img('convert', '-O', 'vmdk', 'base.raw', 'base.vmdk');
+  return rows.map((options, index) => {
+    const name = `made-${index}.${format}`;
+    if (options.includes('subformat=streamOptimized')) {
+      img('convert', '-f', 'raw', '-O', format, ...options, 'base.raw', name);
+    } else {
+      img('create', '-q', '-f', format, ...options, name, String(size));
+      mustRun('qemu-io', ['-f', format, '-c', 'write -q -P 7 0 100k', '-c', 'write -q -P 8 1M 3k', name], {
+        cwd: folder,
+      });
+    }
+    return { name: `${format} ${options.join(' ')}`.trim(), bytes: fs.readFileSync(path.join(folder, name)) };
+  });
+}
