@@ -3,11 +3,13 @@ import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, OpenRequest, Region } from '../driver.ts';
+import { checkQcow2 } from './check.ts';
 import { createQcow2 } from './create.ts';
 import { qcow2Facts } from './facts.ts';
 import { Qcow2Metadata } from './metadata.ts';
 import { Qcow2Node } from './node.ts';
 import { qcow2Options } from './options.ts';
+import { listSnapshots, openSnapshot, snapshotTable } from './snapshots.ts';
 import { magic } from './spec.ts';
 import { Qcow2State } from './state.ts';
 import { Qcow2WritableNode } from './write-node.ts';
@@ -20,6 +22,7 @@ function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
   try {
     const runtime = runtimeOptions(request.runtime);
     const state = new Qcow2State(storage, request);
+    if (!request.forRepair) snapshotTable(state);
     if (state.external) {
       const path = state.dataFileName;
       if (path === null) throw new ImageError('qcow2/data-file-missing', {}, { file: storage.name });
@@ -56,10 +59,14 @@ function runtimeOptions(runtime: OpenRequest['runtime']): { lazyRefcounts: boole
   return { lazyRefcounts };
 }
 
+function nodeOf(node: BlockNode): Qcow2Node {
+  if (!(node instanceof Qcow2Node)) throw new Error(`${node.name} was not opened as qcow2`);
+  return node;
+}
+
 /** The state of a node that this driver opened. */
 export function stateOf(node: BlockNode): Qcow2State {
-  if (!(node instanceof Qcow2Node)) throw new Error(`${node.name} was not opened as qcow2`);
-  return node.state;
+  return nodeOf(node).state;
 }
 
 export const qcow2: FormatDriver = {
@@ -75,7 +82,12 @@ export const qcow2: FormatDriver = {
   },
   open: openQcow2,
   create: createQcow2,
-  facts: (node) => qcow2Facts(stateOf(node), []),
+  facts: (node) => qcow2Facts(stateOf(node), listSnapshots(stateOf(node))),
+  check: (node, job) => checkQcow2(stateOf(node), job),
+  snapshots: {
+    list: (node) => listSnapshots(stateOf(node)),
+    open: (node, idOrName) => openSnapshot(nodeOf(node), idOrName),
+  },
   regions(node): Region[] {
     const { size } = stateOf(node).storage;
     return size === 0 ? [] : [{ start: 0, length: size, label: 'qcow2', kind: 'data', annotate: () => [] }];

@@ -181,8 +181,9 @@ export function snapshotL1(
   return { offset, entries: snapshot.l1Entries };
 }
 
-/** The snapshots of an open image, as qemu-img lists them. Throws what `readSnapshotTable` throws. */
+/** The snapshots of an open image, as qemu-img lists them: none beside an external data file. Throws as `readSnapshotTable` does. */
 export function listSnapshots(state: Qcow2State): readonly SnapshotFacts[] {
+  if (state.external) return [];
   return snapshotTable(state).snapshots.map((snapshot) => snapshot.facts);
 }
 
