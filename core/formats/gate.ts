@@ -1,5 +1,6 @@
 // Which files an image may pull in, and why not: names with a protocol, loops, depth, the caller's policy.
 import path from 'node:path';
+import { leadsTo, standsBelow } from '../block/host/names.ts';
 import { ImageError } from '../errors/image-error.ts';
 
 /** A reference from an image to a file. `path` is resolved already. */
@@ -18,8 +19,32 @@ export interface GatePolicy {
   refuse(reference: Reference): string | null;
 }
 
-/** Follows every file path; what qemu-img does. Names with a protocol are still not followed. */
-export const followFiles: GatePolicy = { maxDepth: 200, refuse: () => null };
+/**
+ * The layer below wherever it is, as qemu-img does; the files of one image only where they belong: extents in the folder of the image
+ * that names them. A descriptor is a text that anybody can write, and whatever file it names would be read (or written) as a disk
+ * (CVE-2022-47951). Names with a protocol are not followed.
+ */
+export const followFiles: GatePolicy = {
+  maxDepth: 200,
+  refuse: (reference) => (reference.role.startsWith('extents.') ? refuseExtent(reference) : null),
+};
+
+/** Follows every file path, extents too: for somebody who has seen the names and wants them. */
+export const followAll: GatePolicy = { maxDepth: 200, refuse: () => null };
+
+/** Why a file may not be an extent of the image `from`; null: it may. */
+function refuseExtent(reference: Reference): string | null {
+  const folder = path.dirname(reference.from);
+  const relative = path.relative(folder, reference.path);
+  const stepsUp = /(^|[\\/])\.\.([\\/]|$)/;
+  if (stepsUp.test(relative) || path.isAbsolute(relative) || stepsUp.test(reference.path.slice(folder.length))) {
+    return 'an extent must lie in the folder of its image';
+  }
+  const target = leadsTo(reference.path);
+  if (target === null) return null;
+  if (!target.regular) return 'an extent must be a regular file';
+  return standsBelow(reference.path, folder) ? null : 'an extent must not lead out of the folder of its image';
+}
 
 /** Follows nothing: an image that names another file is refused. */
 export const followNothing: GatePolicy = {

@@ -5,8 +5,9 @@ import { qcow2 } from './qcow2/driver.ts';
 import { raw } from './raw/driver.ts';
 import { vhd } from './vhd/driver.ts';
 import { vhdx } from './vhdx/driver.ts';
+import { vmdk } from './vmdk/driver.ts';
 
-const drivers: readonly FormatDriver[] = [vhd, qcow2, vhdx, raw];
+const drivers: readonly FormatDriver[] = [vhd, qcow2, vhdx, vmdk, raw];
 
 export function allDrivers(): readonly FormatDriver[] {
   return drivers;
