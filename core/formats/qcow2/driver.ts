@@ -9,6 +9,7 @@ import { qcow2Facts } from './facts.ts';
 import { Qcow2Metadata } from './metadata.ts';
 import { Qcow2Node } from './node.ts';
 import { qcow2Options } from './options.ts';
+import { repairDirty } from './repair-dirty.ts';
 import { listSnapshots, openSnapshot, snapshotTable } from './snapshots.ts';
 import { magic } from './spec.ts';
 import { Qcow2State } from './state.ts';
@@ -35,11 +36,9 @@ function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
     const backing = reference === null ? null : request.gate.openImage({ from: storage.name, ...reference });
     if (backing !== null) opened.push(backing);
     if (!request.writable) return new Qcow2Node(state, backing);
-    return new Qcow2WritableNode(
-      state,
-      backing,
-      new Qcow2Metadata(state, { lazyRefcounts: runtime.lazyRefcounts, waits: true }),
-    );
+    const metadata = new Qcow2Metadata(state, { lazyRefcounts: runtime.lazyRefcounts, waits: true });
+    if (state.dirty && !request.forRepair) repairDirty(metadata);
+    return new Qcow2WritableNode(state, backing, metadata);
   } catch (error) {
     for (const one of opened.reverse()) one.close();
     throw error;

@@ -94,8 +94,14 @@ export class Qcow2Metadata {
   /** All is on disk and nobody writes any more: takes the dirty bit away. */
   close(): void {
     const clean = !this.refcounts.blocksDirty && this.state.tables.dirty.size === 0 && this.#l1From >= this.#l1To;
-    if (!this.#changing || !clean || this.#pendingFree.length > 0 || !this.state.dirty) return;
+    if (!this.#changing || !clean || this.#pendingFree.length > 0) return;
     this.#wait();
+    this.markClean();
+  }
+
+  /** Takes the dirty bit away: everything is on disk. */
+  markClean(): void {
+    if (!this.state.dirty) return;
     this.state.header.fields.incompatible_features &= ~incompatible.dirty;
     writeHeaderFields(this.state, ['incompatible_features']);
     this.#wait();
@@ -128,7 +134,7 @@ export class Qcow2Metadata {
 
   /** 1 to `want` clusters for guest data; all of them if `whole`. Throws `qcow2/overlap`, `qcow2/refcount-table-full`. */
   allocate(want: number, whole = false): ClusterRun {
-    this.#relieve();
+    this.relieve();
     const run = this.refcounts.allocate(want, whole);
     this.#refuseOverlap(run.first, run.count);
     return run;
@@ -144,7 +150,7 @@ export class Qcow2Metadata {
 
   /** Room for `length` bytes (less than a cluster) of compressed data, back to back with the last. Returns the offset. */
   allocatePacked(length: number): number {
-    this.#relieve();
+    this.relieve();
     const { clusterSize, refcountMax } = this.state.layout;
     const end = this.#packedEnd;
     let offset = 0;
@@ -214,7 +220,7 @@ export class Qcow2Metadata {
   }
 
   /** Writes everything out if what waits in memory has become too much. */
-  #relieve(): void {
+  relieve(): void {
     const { layout, tables } = this.state;
     if (
       tables.dirty.size * layout.clusterSize > dirtyTableLimit ||
@@ -246,6 +252,16 @@ export class Qcow2Metadata {
     this.#l1To = Math.max(this.#l1To, index + 1);
     if (old !== 0) this.free(old / layout.clusterSize, 1);
     return table;
+  }
+
+  /** Sets or clears the copied bit of an L1 entry. */
+  setL1Copied(index: number, copied: boolean): void {
+    const { l1 } = this.state;
+    const high = l1[index * 2] ?? 0;
+    if (((high & entry.copied) !== 0) === copied) return;
+    l1[index * 2] = (high ^ entry.copied) >>> 0;
+    this.#l1From = Math.min(this.#l1From, index);
+    this.#l1To = Math.max(this.#l1To, index + 1);
   }
 
   /** Makes the L1 table hold a disk of `size` bytes; what it pointed to stays. Flushes. Throws `qcow2/l1-full`. */

@@ -1,5 +1,6 @@
 // Refcounts for a writer: which host clusters are free, who gets them, and the blocks and the table on disk.
 import { ImageError } from '../../errors/image-error.ts';
+import type { ClusterCounts } from './cluster-counts.ts';
 import { entryOffset, getRefcount, setRefcount } from './layout.ts';
 import { entry, limit } from './spec.ts';
 import type { Qcow2State } from './state.ts';
@@ -59,6 +60,74 @@ export class Refcounts {
     if (this.#block(index) === null) this.#addBlock(index);
     setRefcount(this.#change(index), refcountOrder, cluster % refcountBlockEntries, value);
     if (value === 0) this.#next = Math.min(this.#next, cluster);
+  }
+
+  /**
+   * Makes all refcounts what `counts` says; the blocks that are missing for that are added, in clusters that nothing refers to.
+   * Throws `qcow2/refcount-table-full`.
+   */
+  adopt(counts: ClusterCounts): void {
+    const { refcountBlockEntries: perBlock } = this.#state.layout;
+    this.#addMissing(counts);
+    for (let cluster = 0; cluster < counts.size; cluster++) {
+      const right = counts.get(cluster);
+      if (right === 0 && this.#block(Math.floor(cluster / perBlock)) === null) continue;
+      if (this.get(cluster) !== right) this.set(cluster, Math.min(right, this.#state.layout.refcountMax));
+    }
+    this.#next = 0;
+  }
+
+  /** Blocks, and a table that can hold them, for all clusters that are referenced: behind everything that is there. */
+  #addMissing(counts: ClusterCounts): void {
+    const { refcountBlockEntries: perBlock, clusterSize } = this.#state.layout;
+    // A set is walked in the order in which its members came, also those that come meanwhile.
+    const missing = new Set<number>();
+    let highest = 0;
+    const need = (index: number): void => {
+      if (this.#blockOffset(index) !== 0) return;
+      missing.add(index);
+      highest = Math.max(highest, index);
+    };
+    let end = counts.size;
+    for (let index = 0; index * perBlock < end; index++) {
+      if (this.#blockOffset(index) !== 0) continue;
+      for (let i = index * perBlock; i < Math.min(end, (index + 1) * perBlock); i++) {
+        if (counts.get(i) === 0) continue;
+        need(index);
+        break;
+      }
+    }
+    if (missing.size === 0) return;
+    const take = (clusters: number): number => {
+      const first = end;
+      end += clusters;
+      for (let cluster = first; cluster < end; cluster++) {
+        counts.add(cluster);
+        need(Math.floor(cluster / perBlock));
+      }
+      return first;
+    };
+    for (const index of missing) {
+      if (index * 2 >= this.table.length) {
+        // Twice what is known to be needed: the table and the blocks need counting too.
+        const clusters = Math.ceil(((highest + missing.size + 1) * 2 * 8) / clusterSize);
+        if (clusters * clusterSize > limit.refcountTableBytes) {
+          const detail = { allowed: limit.refcountTableBytes };
+          throw new ImageError('qcow2/refcount-table-full', detail, { file: this.#state.storage.name });
+        }
+        const first = take(clusters);
+        this.#moveTable(first, clusters);
+        this.#onMetadata(first, clusters);
+      }
+      const cluster = take(1);
+      const offset = cluster * clusterSize;
+      this.#dirty.set(index, new Uint8Array(clusterSize));
+      this.table[index * 2] = Math.floor(offset / 0x1_0000_0000);
+      this.table[index * 2 + 1] = offset % 0x1_0000_0000;
+      this.#tableFrom = Math.min(this.#tableFrom, index);
+      this.#tableTo = Math.max(this.#tableTo, index + 1);
+      this.#onMetadata(cluster, 1);
+    }
   }
 
   /** One more reference to each cluster of the run, which are in use. Throws `qcow2/refcount-overflow`. */
