@@ -307,7 +307,7 @@ function describeFailure(error: unknown, sources: readonly NamedImage[], target:
     return new CommandError(error.message, { cause: error });
   }
   const source = sources.find((candidate) => candidate.path === error.where.file);
-  return openFailure(source?.name ?? error.where.file ?? target, error);
+  return openFailure(source?.name ?? sources[0]?.name ?? target, error);
 }
 
 /** `TARGET: error while converting FORMAT: …`. */

@@ -38,6 +38,8 @@ export type Mapping =
       readonly length: number;
       readonly explicit: boolean;
       readonly reserved?: { readonly storage: Storage; readonly offset: HostOffset } | undefined;
+      /** The image stores data there, and the file has a hole in that place: zero because the host says so. */
+      readonly hole?: boolean | undefined;
     }
   | { readonly kind: 'below'; readonly length: number; readonly node: BlockNode; readonly offset: GuestOffset }
   | {

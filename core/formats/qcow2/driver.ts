@@ -73,6 +73,7 @@ export const qcow2: FormatDriver = {
   label: 'qcow2',
   extensions: ['qcow2', 'qcow', 'img'],
   hasBacking: true,
+  holesInData: true,
   options: qcow2Options,
   probe(head) {
     if (head.length < 72) return false;

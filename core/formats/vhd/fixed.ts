@@ -19,7 +19,7 @@ export class FixedNode extends VhdNode {
     const extent = storage.extentAt(offset, range.length);
     const length = Math.min(extent.length, range.length);
     if (extent.kind === 'hole') {
-      return { kind: 'zero', length, explicit: true, reserved: { storage, offset } };
+      return { kind: 'zero', length, explicit: true, reserved: { storage, offset }, hole: true };
     }
     return { kind: 'data', length, storage, offset, writable: true };
   }

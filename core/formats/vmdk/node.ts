@@ -92,7 +92,7 @@ export class VmdkNode implements BlockNode {
         return { ...answer, storage: storageOf(extent) };
       case 'zero': {
         const reserved = answer.hole === null ? undefined : { storage: storageOf(extent), offset: answer.hole };
-        return { kind: 'zero', length: answer.length, explicit: true, reserved };
+        return { kind: 'zero', length: answer.length, explicit: true, reserved, hole: answer.hole !== null };
       }
       case 'absent':
         if (this.backing === null) return { kind: 'zero', length: answer.length, explicit: false };
