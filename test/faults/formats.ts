@@ -31,6 +31,19 @@ const io = (...commands: string[]): readonly ['qemu-io', ...string[]] => [
 
 const KiB = 1024;
 
+function vmdk(name: string, options: string, more: Partial<FaultImage> = {}): FaultImage {
+  return {
+    name: `vmdk ${name}`,
+    format: 'vmdk',
+    size: 700 * 1024,
+    options,
+    base: null,
+    prepare: [],
+    checked: true,
+    ...more,
+  };
+}
+
 function qcow2(name: string, options: string, more: Partial<FaultImage> = {}): FaultImage {
   return {
     name: `qcow2 ${name}`,
@@ -66,6 +79,8 @@ export const faultImages: readonly FaultImage[] = [
   qcow2('with zero clusters', 'cluster_size=4k', {
     prepare: [io('write -q -P 1 0 200k', 'write -q -z 40k 40k', 'write -q -z -u 100k 40k')],
   }),
+  vmdk('monolithic sparse', ''),
+  vmdk('zeroed grains', 'zeroed_grain=on', { size: 1024 * KiB }),
 ];
 
 /** One change to the guest's disk, made to a node, and to a plain buffer with the disk's content. */
@@ -112,7 +127,7 @@ function zeroes(start: number, length: number): Change {
         const done = node.zero({ start: at, length: start + length - at });
         if (done !== null && done.start === at && done.length > 0) at += done.length;
         else {
-          const step = Math.min(512, start + length - at);
+          const step = Math.min(node.granularity - (at % node.granularity), start + length - at);
           writeGuest(node, new Uint8Array(step), at);
           at += step;
         }
