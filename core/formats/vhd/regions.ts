@@ -25,10 +25,19 @@ export function* vhdRegions(node: VhdNode, role: string): Generator<Region, void
     const end = Math.min(size, use.start + use.length);
     if (end <= start) continue;
     if (start > at) yield lost(at, start - at);
-    yield { ...use, start, length: end - start };
+    yield { ...use, start, length: end - start, annotate: (window) => within(use.annotate(window), start, end) };
     at = end;
   }
   if (at < size) yield lost(at, size - at);
+}
+
+/** What damage puts on top of each other is cut like the regions are. */
+function within(notes: readonly Annotation[], start: HostOffset, end: HostOffset): Annotation[] {
+  return notes.flatMap((note) => {
+    const from = Math.max(start, note.start);
+    const to = Math.min(end, note.start + note.length);
+    return from < to ? [{ ...note, start: from, length: to - from }] : [];
+  });
 }
 
 function lost(start: HostOffset, length: number): Region {

@@ -15,10 +15,13 @@ export interface FixedUse extends HostRange {
 
 /** The structures beside blocks and the footer at the end, by offset. Throws `storage/*`. */
 export function structures(node: DynamicNode): FixedUse[] {
+  const { offset } = node.table;
+  // A header may promise more entries than the file has room for: only those that are there count.
+  const table = Math.min(tableLength(node.header.max_table_entries), node.storage.size - offset);
   const found: FixedUse[] = [
     { what: 'footer copy', index: 0, start: 0, length: footer.size },
     { what: 'header', index: 0, start: node.headerOffset, length: dynamicHeader.size },
-    { what: 'table', index: 0, start: node.table.offset, length: tableLength(node.header.max_table_entries) },
+    { what: 'table', index: 0, start: offset, length: table },
   ];
   for (const { entry, index } of node.locators) {
     const { platform_data_offset: start, platform_data_length: length } = entry;
