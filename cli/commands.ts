@@ -55,7 +55,7 @@ export const commands: readonly CommandEntry[] = [
     summary: 'say how large a new image would be',
     load: () => import('./commands/measure.ts'),
   },
-] as unknown as readonly CommandEntry[];
+];
 
 /** Verbs of qemu-img that this version does not have yet. */
 export const missingCommands: readonly string[] = [

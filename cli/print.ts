@@ -135,20 +135,13 @@ export function place(error: ImageError): string {
  */
 export function openSentence(error: ImageError): string {
   const file = error.where.file ?? String(error.detail.name ?? '');
-  switch (error.code) {
-    case 'gate/backing':
-      return error.cause instanceof ImageError
-        ? `Could not open backing file: ${openSentence(error.cause)}`
-        : error.message;
-    case 'storage/open':
-      return `Could not open '${file}': ${error.message}`;
-    case 'storage/directory':
-      return `'file' driver requires '${file}' to be a regular file`;
-    case 'storage/locked':
-      return `${error.message}\nIs another process using the image [${file}]?`;
-    default:
-      return error.message;
-  }
+  const inner = error.cause instanceof ImageError ? openSentence(error.cause) : null;
+  if (error.code === 'gate/backing' && inner !== null) return `Could not open backing file: ${inner}`;
+  if (error.code === 'info/layer' && inner !== null) return `Could not open '${error.detail.name}': ${inner}`;
+  if (error.code === 'storage/open') return `Could not open '${file}': ${error.message}`;
+  if (error.code === 'storage/directory') return `'file' driver requires '${file}' to be a regular file`;
+  if (error.code === 'storage/locked') return `${error.message}\nIs another process using the image [${file}]?`;
+  return error.message;
 }
 
 /** What `openImage` threw, as `Could not open 'NAME': …`; anything but an `ImageError` is thrown on. */

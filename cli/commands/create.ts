@@ -1,4 +1,5 @@
 // platter create.
+import type { BackingReference } from '../../core/block/node.ts';
 import { ImageError } from '../../core/errors/image-error.ts';
 import { createDriverNamed } from '../../core/formats/registry.ts';
 import { create, planCreate, type CreateParams } from '../../core/operations/create.ts';
@@ -90,7 +91,7 @@ export async function run(args: Arguments<Key>): Promise<number> {
         ...planned.options,
         size: planned.askedSize,
         ...(planned.backing === null ? {} : { backing_file: planned.backing.path }),
-        ...(planned.backing?.format == null ? {} : { backing_fmt: planned.backing.format }),
+        ...backingFormat(planned.backing),
         ...(lonelyFormat === null ? {} : { backing_fmt: lonelyFormat }),
       }),
     ].join(' ');
@@ -107,6 +108,10 @@ export async function run(args: Arguments<Key>): Promise<number> {
     job.end(false);
     throw error instanceof ImageError ? createFailure(file, error) : error;
   }
+}
+
+function backingFormat(backing: BackingReference | null): { backing_fmt?: string } {
+  return backing === null || backing.format === null ? {} : { backing_fmt: backing.format };
 }
 
 function knownDriver(format: string): ReturnType<typeof createDriverNamed> {

@@ -5,6 +5,7 @@ import type { CopyPart } from '../block/copy/plan.ts';
 import type { CacheMode } from '../block/file.ts';
 import { isWritable, type BackingReference, type BlockNode, type WritableNode } from '../block/node.ts';
 import { alignUp, type GuestRange } from '../block/units.ts';
+import { windowOf } from '../block/window.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver, OpenGate, OptionValue } from '../formats/driver.ts';
 import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.ts';
@@ -17,6 +18,8 @@ import { newTarget, type NewTarget } from './target.ts';
 export interface ConvertSource {
   readonly path: string;
   readonly options: OpenOptions;
+  /** Only this part of the disk. */
+  readonly window?: GuestRange | undefined;
 }
 
 export interface ConvertParams {
@@ -76,7 +79,11 @@ export async function convert(params: ConvertParams, job: Job): Promise<ConvertR
   const views: BlockNode[] = [];
   try {
     for (const source of params.sources) opened.push(openImage(source.path, source.options));
-    const nodes = opened.map((image) => snapshotView(image, params.snapshot, views));
+    const nodes = opened.map((image, index) => {
+      const view = snapshotView(image, params.snapshot, views);
+      const window = params.sources[index]?.window;
+      return window === undefined ? view : windowOf(view, window);
+    });
     const parts = layOut(nodes);
     const length = parts.reduce((sum, part) => sum + part.length, 0);
     return params.existing === null

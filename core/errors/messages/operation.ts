@@ -15,7 +15,11 @@ export const operationMessages = {
   'create/backing': (d) => `${d.reason}\nCould not open backing image.`,
   'create/value': (d) => `Parameter '${d.name}' does not accept value '${d.found}'`,
   'create/preallocation': (d) => `Unsupported preallocation mode: ${d.found}`,
+  'info/layer': (d) => `Could not open '${d.name}': ${d.reason}`,
   'check/unsupported': 'This image format does not support checks',
+  'compare/open': (d) => `Could not open '${d.name}': ${d.reason}`,
+  'compare/allocation': (d) => `Sector allocation test failed for ${d.name}`,
+  'compare/read': (d) => `Error while reading offset ${d.offset} of ${d.name}: ${d.reason}`,
   'measure/unsupported': (d) => `Block driver '${d.format}' does not support size measurement`,
   'measure/no-snapshots': (d) =>
     `Failed to load snapshot: Block format '${d.format}' used by device '' does not support temporarily loading internal snapshots`,

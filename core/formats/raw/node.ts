@@ -31,11 +31,12 @@ export class RawNode implements WritableNode {
   map(range: GuestRange): Mapping {
     const offset = this.base + range.start;
     const inFile = Math.min(range.length, this.storage.size - offset);
-    if (inFile <= 0) return { kind: 'zero', length: range.length, explicit: true };
+    const reserved = { storage: this.storage, offset };
+    if (inFile <= 0) return { kind: 'zero', length: range.length, explicit: true, reserved };
     const extent = this.storage.extentAt(offset, inFile);
     const length = Math.min(extent.length, inFile);
     if (extent.kind === 'hole') {
-      return { kind: 'zero', length, explicit: true, reserved: { storage: this.storage, offset } };
+      return { kind: 'zero', length, explicit: true, reserved };
     }
     return { kind: 'data', length, storage: this.storage, offset, writable: true };
   }

@@ -1,0 +1,127 @@
+// platter check.
+import { ImageError } from '../../core/errors/image-error.ts';
+import { check, type CheckResult } from '../../core/operations/check.ts';
+import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
+import { cacheMode, nameImage } from '../image-options.ts';
+import { prettyJson } from '../json.ts';
+import { actsAsQemuImg } from '../level.ts';
+import { readObjects } from '../objects.ts';
+import { CommandError, err, openFailure, outLine, UsageError } from '../print.ts';
+import { startJob, wantsLines } from '../progress.ts';
+
+export const spec = defineCommand({
+  name: 'check',
+  summary: 'look for errors in the structures of an image',
+  operands: 'FILE',
+  options: {
+    format: sharedOptions.format,
+    repair: { short: 'r', long: ['repair'], argument: 'leaks|all', meaning: 'repair (not available in this version)' },
+    output: sharedOptions.output,
+    cache: sharedOptions.cache,
+    quiet: sharedOptions.quiet,
+    share: sharedOptions.share,
+    imageOpts: sharedOptions.imageOpts,
+    object: sharedOptions.object,
+    progress: sharedOptions.progress,
+  },
+  notes: [
+    'Exit codes: 0 no errors; 1 the check could not be done; 2 errors that endanger data; 3 leaks only (space that nobody uses); ' +
+      '63 the format has nothing to check.',
+    'Each finding is a line on stderr, the result is on stdout.',
+  ],
+  examples: [
+    ['check disk.qcow2', 'look, and touch nothing'],
+    ['check --output=json disk.qcow2', 'counts for a script'],
+  ],
+});
+
+const unsupported = 63;
+
+export async function run(args: Arguments<keyof typeof spec.options>): Promise<number> {
+  const output = readOutput(args, (text) => new CommandError(text));
+  const repair = args.last('repair');
+  if (repair !== null && repair !== 'leaks' && repair !== 'all') {
+    throw new UsageError(`Unknown option value for -r (expecting 'leaks' or 'all'): ${repair}`, spec.name);
+  }
+  readObjects(args.all('object'));
+  const file = args.operands[0];
+  if (file === undefined || args.operands.length > 1) {
+    throw new UsageError('Expecting one image file name', spec.name);
+  }
+  if (repair !== null) throw new CommandError("'check -r' (repair) is not available in this version");
+  const cache = args.last('cache');
+  const named = nameImage(file, {
+    format: args.last('format'),
+    imageOpts: args.has('imageOpts'),
+    share: args.has('share'),
+    ...(cache === null ? {} : { cache: cacheMode(cache, 'source cache') }),
+  });
+  const command = startJob({ lines: wantsLines(args) });
+  let result: CheckResult;
+  try {
+    result = await check({ path: named.path, options: named.options, limit: 0 }, command.job, (finding) => {
+      const { file: at, offset, field } = finding.where;
+      const where = `${at ?? ''}${offset === undefined ? '' : `+0x${offset.toString(16)}`}${field === undefined ? '' : ` ${field}`}`;
+      err(`${finding.text}${actsAsQemuImg || where === '' ? '' : ` [${finding.code} at ${where}]`}\n`);
+    });
+  } catch (error) {
+    if (error instanceof ImageError && error.code === 'check/unsupported') {
+      throw new CommandError(error.message, { exitCode: unsupported });
+    }
+    throw openFailure(named.name, error);
+  }
+  if (!args.has('quiet')) {
+    if (output === 'json') printJson(result, named.name);
+    else printHuman(result);
+  }
+  if (result.errors > 0) throw new CommandError('Check failed');
+  return result.corruptions > 0 ? 2 : result.leaks > 0 ? 3 : 0;
+}
+
+/** Counts of nothing are left out, as qemu-img does. */
+function printJson(result: CheckResult, name: string): void {
+  const { summary } = result;
+  const counts = {
+    'image-end-offset': summary.imageEndOffset,
+    'compressed-clusters': summary.compressedClusters,
+    'total-clusters': summary.totalClusters,
+    corruptions: result.corruptions,
+    leaks: result.leaks,
+    'allocated-clusters': summary.allocatedClusters,
+    'fragmented-clusters': summary.fragmentedClusters,
+  };
+  const told = Object.entries(counts).filter((entry): entry is [string, number] => (entry[1] ?? 0) !== 0);
+  outLine(
+    prettyJson({
+      ...Object.fromEntries(told),
+      'check-errors': result.errors,
+      filename: name,
+      format: result.format,
+    }),
+  );
+}
+
+function printHuman(result: CheckResult): void {
+  const { corruptions, leaks, errors, summary } = result;
+  if (corruptions === 0 && leaks === 0 && errors === 0) outLine('No errors were found on the image.');
+  if (corruptions > 0) {
+    outLine(`\n${corruptions} errors were found on the image.`);
+    outLine('Data may be corrupted, or further writes to the image may corrupt it.');
+  }
+  if (leaks > 0) {
+    outLine(`\n${leaks} leaked clusters were found on the image.`);
+    outLine('This means waste of disk space, but no harm to data.');
+  }
+  if (errors > 0) outLine(`\n${errors} internal errors have occurred during the check.`);
+  const total = summary.totalClusters ?? 0;
+  const allocated = summary.allocatedClusters ?? 0;
+  if (total > 0 && allocated > 0) {
+    const percent = (part: number | null, whole: number): string => (((part ?? 0) * 100) / whole).toFixed(2);
+    outLine(
+      `${allocated}/${total} = ${percent(allocated, total)}% allocated, ` +
+        `${percent(summary.fragmentedClusters, allocated)}% fragmented, ` +
+        `${percent(summary.compressedClusters, allocated)}% compressed clusters`,
+    );
+  }
+  if ((summary.imageEndOffset ?? 0) > 0) outLine(`Image end offset: ${summary.imageEndOffset}`);
+}

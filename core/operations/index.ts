@@ -1,0 +1,15 @@
+// The operations: what a job can be. Their parameters and results are plain data.
+import { check } from './check.ts';
+import { compare } from './compare.ts';
+import { convert } from './convert.ts';
+import { create } from './create.ts';
+import { dd } from './dd.ts';
+import { info } from './info.ts';
+import { map } from './map.ts';
+import { measure } from './measure.ts';
+
+export const operations = { check, compare, convert, create, dd, info, map, measure } as const;
+
+export type OperationName = keyof typeof operations;
+export type ParamsOf<Name extends OperationName> = Parameters<(typeof operations)[Name]>[0];
+export type ResultOf<Name extends OperationName> = Awaited<ReturnType<(typeof operations)[Name]>>;

@@ -1,0 +1,175 @@
+// map: what the disk's stretches are, which layer has them, and where in which file they are stored.
+import type { BlockNode, Mapping } from '../block/node.ts';
+import { resolve, type Run } from '../block/read.ts';
+import type { Storage } from '../block/storage.ts';
+import type { GuestOffset, GuestRange, HostOffset } from '../block/units.ts';
+import { openImage, type OpenOptions } from '../formats/open.ts';
+import { driverNamed } from '../formats/registry.ts';
+import type { Job } from '../job.ts';
+
+/** A stretch of the guest's disk with one answer, as long as the answer goes on. */
+export interface MapEntry {
+  readonly start: GuestOffset;
+  readonly length: number;
+  /** Layers below the top; 0: the image itself. */
+  readonly depth: number;
+  /** An image says something of it: data, or that it is zero. */
+  readonly present: boolean;
+  readonly zero: boolean;
+  /** There are stored bytes. */
+  readonly data: boolean;
+  readonly compressed: boolean;
+  /** Where the guest's bytes stand in `file` as they are; null: nowhere in that form. */
+  readonly offset: HostOffset | null;
+  readonly file: string | null;
+}
+
+export interface MapParams {
+  readonly path: string;
+  readonly options: OpenOptions;
+  /** Guest offset to begin at. */
+  readonly start: number;
+  /** Bytes to look at; null: to the end. */
+  readonly length: number | null;
+  /** Entries in one answer at most. */
+  readonly limit: number;
+}
+
+export interface MapResult {
+  readonly entries: readonly MapEntry[];
+  /** Where to go on; null: that was all. */
+  readonly next: number | null;
+}
+
+/** At most `limit` entries of the map. Throws what opening throws, and the format's codes for damaged tables. */
+export function map(params: MapParams, job: Job): Promise<MapResult> {
+  return Promise.resolve().then(() => {
+    const { node } = openImage(params.path, params.options);
+    try {
+      const entries: MapEntry[] = [];
+      for (const entry of mapEntries(node, rangeWithin(node.size, params.start, params.length), job)) {
+        if (entries.length === params.limit) return { entries, next: entry.start };
+        entries.push(entry);
+      }
+      return { entries, next: null };
+    } finally {
+      node.close();
+    }
+  });
+}
+
+/** The part of a disk of `size` bytes that begins at `start` and has `length` bytes, or all that follows. */
+export function rangeWithin(size: number, start: number, length: number | null): GuestRange {
+  if (start >= size) return { start: size, length: 0 };
+  return { start, length: Math.min(size - start, length ?? Infinity) };
+}
+
+/** The entries of `range` in order, neighbours of one kind merged. Memory does not grow with the disk. */
+export function* mapEntries(node: BlockNode, range: GuestRange, job: Job): Generator<MapEntry, void, void> {
+  const holes = new HoleWatch();
+  let last = null as MapEntry | null;
+  let count = 0;
+  for (const run of resolve(node, range)) {
+    if (count++ % 4096 === 0) {
+      job.throwIfCancelled();
+      job.progress({ phase: 'map', done: run.start - range.start, total: range.length });
+    }
+    for (const entry of entriesOf(run, holes)) {
+      if (last !== null && goesOn(last, entry)) {
+        last = { ...last, length: last.length + entry.length };
+      } else {
+        if (last !== null) yield last;
+        last = entry;
+      }
+    }
+  }
+  if (last !== null) yield last;
+  job.progress({ phase: 'map', done: range.length, total: range.length });
+}
+
+function goesOn(a: MapEntry, b: MapEntry): boolean {
+  return (
+    a.zero === b.zero &&
+    a.data === b.data &&
+    a.present === b.present &&
+    a.compressed === b.compressed &&
+    a.depth === b.depth &&
+    a.file === b.file &&
+    (a.offset === null ? b.offset === null : a.offset + a.length === b.offset)
+  );
+}
+
+function* entriesOf(run: Run, holes: HoleWatch): Generator<MapEntry, void, void> {
+  const { start, length, mapping } = run;
+  const common = { start, length, depth: depthOf(run), present: true, compressed: false };
+  switch (mapping.kind) {
+    case 'zero': {
+      const { reserved } = mapping;
+      const offset = reserved?.offset ?? null;
+      const file = reserved?.storage.name ?? null;
+      yield { ...common, present: mapping.explicit, zero: true, data: mapping.hole === true, offset, file };
+      return;
+    }
+    case 'packed':
+      yield { ...common, zero: false, data: true, compressed: true, offset: null, file: null };
+      return;
+    case 'data':
+      if (mapping.cipher !== undefined) {
+        yield { ...common, zero: false, data: true, offset: null, file: null };
+      } else if (holes.watches(run.node, mapping.storage)) {
+        yield* splitByHoles(common, mapping);
+      } else {
+        yield { ...common, zero: false, data: true, offset: mapping.offset, file: mapping.storage.name };
+      }
+  }
+}
+
+/** A disk that ends in the layer below is counted to the layer above the short one: that is where the zeroes come from. */
+function depthOf({ start, depth, node, mapping }: Run): number {
+  const pastEnd = mapping.kind === 'zero' && !mapping.explicit && start >= node.size;
+  return pastEnd ? Math.max(0, depth - 1) : depth;
+}
+
+/** Data that the file system keeps no bytes for reads as zeroes. */
+function* splitByHoles(
+  common: Pick<MapEntry, 'start' | 'length' | 'depth' | 'present' | 'compressed'>,
+  mapping: Extract<Mapping, { kind: 'data' }>,
+): Generator<MapEntry, void, void> {
+  const { storage } = mapping;
+  for (let done = 0; done < common.length;) {
+    const offset = mapping.offset + done;
+    const rest = common.length - done;
+    const extent = offset < storage.size ? storage.extentAt(offset, rest) : { kind: 'hole', length: rest };
+    const hole = extent.kind === 'hole';
+    const length = hole && offset + extent.length >= storage.size ? rest : Math.min(rest, extent.length);
+    yield { ...common, start: common.start + done, length, zero: hole, data: true, offset, file: storage.name };
+    done += length;
+  }
+}
+
+/**
+ * Which layers are worth asking the file system about their data. As qemu does: those whose file has a tenth of its clusters (and at
+ * least two) not set aside, because space in it was provided for without being written.
+ */
+class HoleWatch {
+  readonly #known = new Map<BlockNode, boolean>();
+
+  watches(node: BlockNode, storage: Storage): boolean {
+    let answer = this.#known.get(node);
+    if (answer === undefined) {
+      const file = node.files[0]?.storage;
+      const { holesInData = false } = driverNamed(node.format);
+      answer = holesInData && file !== undefined && file === storage && isSparse(node, file);
+      this.#known.set(node, answer);
+    }
+    return answer;
+  }
+}
+
+function isSparse(node: BlockNode, file: Storage): boolean {
+  const { clusterSize } = driverNamed(node.format).facts(node);
+  if (clusterSize === null) return false;
+  const clusters = Math.ceil(file.size / clusterSize);
+  const held = Math.floor(file.allocated() / clusterSize);
+  return clusters >= Math.max(Math.floor((held * 10) / 9), held + 2);
+}

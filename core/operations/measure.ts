@@ -1,0 +1,79 @@
+// measure: how large a new image would be.
+import type { BlockNode } from '../block/node.ts';
+import { resolve } from '../block/read.ts';
+import { ImageError } from '../errors/image-error.ts';
+import type { Measurement, OptionValue } from '../formats/driver.ts';
+import { openImage, type OpenOptions } from '../formats/open.ts';
+import { createDriverNamed } from '../formats/registry.ts';
+import type { Job } from '../job.ts';
+
+export interface MeasureParams {
+  /** The image whose content would be written; null: an empty disk of `size` bytes. */
+  readonly source: { readonly path: string; readonly options: OpenOptions; readonly snapshot: string | null } | null;
+  readonly size: number;
+  /** Format of the new image. */
+  readonly format: string;
+  /** Creation options by name; `size` has no say. */
+  readonly options: Readonly<Record<string, OptionValue>>;
+}
+
+export interface MeasureResult extends Measurement {
+  readonly format: string;
+}
+
+/**
+ * Measures. Throws `format/unknown-output`, `measure/unsupported`, `measure/no-snapshots`, what opening throws, and what the format
+ * says of its options.
+ */
+export function measure(params: MeasureParams, job: Job): Promise<MeasureResult> {
+  return Promise.resolve().then(() => {
+    const driver = createDriverNamed(params.format);
+    if (driver.measure === undefined) throw new ImageError('measure/unsupported', { format: driver.id });
+    const { backing_file: path, backing_fmt: format, size: _size, ...options } = params.options;
+    const backing =
+      path === undefined ? null : { path: String(path), format: format === undefined ? null : String(format) };
+    const request = { options, backing };
+    if (params.source === null) {
+      return { format: driver.id, ...driver.measure({ ...request, size: params.size, data: null }) };
+    }
+    const { node, view } = openView(params.source);
+    try {
+      return { format: driver.id, ...driver.measure({ ...request, size: view.size, data: () => dataOf(view, job) }) };
+    } finally {
+      if (view !== node) view.close();
+      node.close();
+    }
+  });
+}
+
+function openView(source: NonNullable<MeasureParams['source']>): { node: BlockNode; view: BlockNode } {
+  const { node, driver } = openImage(source.path, source.options);
+  try {
+    if (source.snapshot === null) return { node, view: node };
+    if (driver.snapshots === undefined) throw new ImageError('measure/no-snapshots', { format: driver.id });
+    return { node, view: driver.snapshots.open(node, source.snapshot) };
+  } catch (error) {
+    node.close();
+    throw error;
+  }
+}
+
+/** The runs that are stored, neighbours merged. */
+function* dataOf(node: BlockNode, job: Job): Generator<{ start: number; length: number }, void, void> {
+  let last: { start: number; length: number } | null = null;
+  let count = 0;
+  for (const { start, length, mapping } of resolve(node)) {
+    if (count++ % 4096 === 0) {
+      job.throwIfCancelled();
+      job.progress({ phase: 'measure', done: start, total: node.size });
+    }
+    if (mapping.kind === 'zero') continue;
+    if (last !== null && last.start + last.length === start) {
+      last.length += length;
+    } else {
+      if (last !== null) yield last;
+      last = { start, length };
+    }
+  }
+  if (last !== null) yield last;
+}
