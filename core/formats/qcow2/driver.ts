@@ -6,6 +6,7 @@ import type { FormatDriver, OpenRequest, Region } from '../driver.ts';
 import { checkQcow2 } from './check.ts';
 import { createQcow2 } from './create.ts';
 import { qcow2Facts } from './facts.ts';
+import { measureQcow2 } from './measure.ts';
 import { Qcow2Metadata } from './metadata.ts';
 import { Qcow2Node } from './node.ts';
 import { qcow2Options } from './options.ts';
@@ -84,6 +85,7 @@ export const qcow2: FormatDriver = {
   create: createQcow2,
   facts: (node) => qcow2Facts(stateOf(node), listSnapshots(stateOf(node))),
   check: (node, job) => checkQcow2(stateOf(node), job),
+  measure: measureQcow2,
   snapshots: {
     list: (node) => listSnapshots(stateOf(node)),
     open: (node, idOrName) => openSnapshot(nodeOf(node), idOrName),
