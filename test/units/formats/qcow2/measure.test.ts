@@ -106,20 +106,17 @@ describeWith({ peers: ['qemu-img'] }, 'measure of a size', () => {
   });
 
   it('LUKS', () => {
-    for (const cipher of [undefined, 'aes-128', 'twofish-256', 'cast5-128']) {
-      for (const mode of [undefined, 'cbc']) {
-        const options: Options = {
-          'encrypt.format': 'luks',
-          'encrypt.key-secret': 's',
-          'encrypt.iter-time': 10,
-          cluster_size: 4096,
-        };
-        if (cipher !== undefined) options['encrypt.cipher-alg'] = cipher;
-        if (mode !== undefined) options['encrypt.cipher-mode'] = mode;
-        if (cipher === 'cast5-128' && mode === undefined) continue;
-        const expected = theirs(options, ['--object', 'secret,id=s,data=x', '--size', '1G']);
-        expect(ours(2 ** 30, options, null), `${cipher} ${mode}`).toEqual(expected);
-      }
+    for (const [cipher, mode] of [[], ['aes-128', 'cbc']]) {
+      const options: Options = {
+        'encrypt.format': 'luks',
+        'encrypt.key-secret': 's',
+        'encrypt.iter-time': 10,
+        cluster_size: 4096,
+      };
+      if (cipher !== undefined) options['encrypt.cipher-alg'] = cipher;
+      if (mode !== undefined) options['encrypt.cipher-mode'] = mode;
+      const expected = theirs(options, ['--object', 'secret,id=s,data=x', '--size', '1G']);
+      expect(ours(2 ** 30, options, null), `${cipher} ${mode}`).toEqual(expected);
     }
   });
 });
