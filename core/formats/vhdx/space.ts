@@ -26,15 +26,15 @@ export function endOfUse(table: BlockTable, geometry: Geometry, endOfTables: num
 export class Space {
   readonly #storage: Storage;
   readonly #blockSize: number;
-  readonly #findEnd: () => number;
-  #end: number | null = null;
+  #end: number;
   #given: number[] = [];
   #free: number[] = [];
 
-  constructor(storage: Storage, blockSize: number, findEnd: () => number) {
+  /** `end`: where the last block that the file on the disk names ends. */
+  constructor(storage: Storage, blockSize: number, end: number) {
     this.#storage = storage;
     this.#blockSize = blockSize;
-    this.#findEnd = findEnd;
+    this.#end = end;
   }
 
   /**
@@ -46,7 +46,6 @@ export class Space {
       const place = this.#free.pop();
       if (place !== undefined) return place;
     }
-    this.#end ??= this.#findEnd();
     const place = this.#end;
     const before = this.#storage.size;
     if (place + length > before) this.#storage.truncate(place + length);

@@ -23,7 +23,6 @@ const maxRun = 64 * MiB;
 /** A VHDX opened for writing. */
 export class WritableVhdxNode extends VhdxNode implements WritableNode {
   readonly storage: Storage;
-  readonly space: Space;
   readonly edits: TableEdits;
   readonly gate: OpenGate;
   readonly #headers: HeaderWriter;
@@ -33,6 +32,8 @@ export class WritableVhdxNode extends VhdxNode implements WritableNode {
   /** As `create` left it: nothing in it that a power cut could take away. */
   #created: 'fresh' | 'kept' | null;
   #touched = false;
+  /** Found by the first change, while the tables are still those of the disk. */
+  #space: Space | null = null;
   /** The first error of a flush: what the disk holds since then is not known, so the log stays. */
   #failure: Error | null = null;
   #done = false;
@@ -44,14 +45,17 @@ export class WritableVhdxNode extends VhdxNode implements WritableNode {
     this.#headers = new HeaderWriter(image.file, image.section);
     this.#log = new LogWriter(image.file, this.#headers);
     this.edits = new TableEdits(this.pages, image.table, image.metadata);
-    this.space = new Space(image.file, image.geometry.blockSize, () =>
-      endOfUse(this.table, this.disk, endOfRegions(image.section.header, image.table)),
-    );
     this.#created = isAsCreated(image.section);
   }
 
   override get dataWriteGuid(): string {
     return this.#headers.header.DataWriteGuid;
+  }
+
+  /** Room for new blocks; only after `touch`. */
+  get space(): Space {
+    if (this.#space === null) throw new Error('the image was not touched');
+    return this.#space;
   }
 
   get isFixed(): boolean {
@@ -139,11 +143,14 @@ export class WritableVhdxNode extends VhdxNode implements WritableNode {
   }
 
   /**
-   * Says in the headers that this file and its content change, before they do (2.2.2). A file as `create` left it is spared: whoever
-   * reads it after `writeBack` or `flush` finds that said then.
+   * Comes before every change. Says in the headers that this file and its content change, before they do (2.2.2); a file as `create`
+   * left it is spared: whoever reads it after `writeBack` or `flush` finds that said then. And finds out which room is free.
    */
   touch(): void {
     if (this.#touched) return;
+    const { section, table } = this.image;
+    const end = endOfUse(this.table, this.disk, endOfRegions(section.header, table));
+    this.#space ??= new Space(this.storage, this.disk.blockSize, end);
     if (this.#created === null) this.#headers.update(HeaderWriter.freshGuids(true));
     this.#touched = true;
   }
@@ -176,7 +183,7 @@ export class WritableVhdxNode extends VhdxNode implements WritableNode {
       writeSectors(this.storage, round);
       this.pages.markClean(round);
     }
-    this.space.settle();
+    this.#space?.settle();
   }
 
   /** A new file has no name and no reader: its tables are written in large pieces, without log or waiting. Any other: `flush`. */
@@ -188,7 +195,7 @@ export class WritableVhdxNode extends VhdxNode implements WritableNode {
     const sectors = this.pages.dirtySectors();
     writeSectors(this.storage, sectors);
     this.pages.markClean(sectors);
-    this.space.settle();
+    this.#space?.settle();
     if (this.#touched) this.#leaveCreated(false);
   }
 
