@@ -48,9 +48,12 @@ export class Qcow2Metadata {
     this.state = state;
     this.#waits = options.waits;
     this.#lazy = (options.lazyRefcounts ?? state.lazyRefcounts) && state.version >= 3;
-    this.refcounts = new Refcounts(state, (first, count) => {
-      this.#refuseOverlap(first, count);
-      this.#metadata.add(first, count);
+    this.refcounts = new Refcounts(state, (first, count, taken) => {
+      if (!taken) this.#metadata.remove(first, count);
+      else {
+        this.#refuseOverlap(first, count);
+        this.#metadata.add(first, count);
+      }
     });
     this.#metadata = metadataClusters(state, this.refcounts.table);
     const { fields } = state.header;

@@ -12,6 +12,9 @@ export interface ClusterRun {
   readonly count: number;
 }
 
+/** `taken` false: given back. */
+export type MetadataListener = (first: number, count: number, taken: boolean) => void;
+
 const cleanLimit = 4 * 1024 * 1024;
 
 /**
@@ -24,7 +27,7 @@ export class Refcounts {
   readonly #state: Qcow2State;
   readonly #dirty = new Map<number, Uint8Array>();
   readonly #clean = new TableCache<Uint8Array>(cleanLimit);
-  readonly #onMetadata: (first: number, count: number) => void;
+  readonly #onMetadata: MetadataListener;
   /** Entries of the table that are not on disk yet: from, to. */
   #tableFrom = Number.MAX_SAFE_INTEGER;
   #tableTo = 0;
@@ -33,8 +36,8 @@ export class Refcounts {
   /** No cluster before this one is free. */
   #next = 0;
 
-  /** `onMetadata` hears of clusters that the refcount structures take for themselves. */
-  constructor(state: Qcow2State, onMetadata: (first: number, count: number) => void) {
+  /** `onMetadata` hears of clusters that the refcount structures take for themselves, and of those they give back at once. */
+  constructor(state: Qcow2State, onMetadata: MetadataListener) {
     this.#state = state;
     this.#onMetadata = onMetadata;
     const { refcount_table_offset, refcount_table_clusters } = state.header.fields;
@@ -117,7 +120,7 @@ export class Refcounts {
         }
         const first = take(clusters);
         this.#moveTable(first, clusters);
-        this.#onMetadata(first, clusters);
+        this.#onMetadata(first, clusters, true);
       }
       const cluster = take(1);
       const offset = cluster * clusterSize;
@@ -126,7 +129,7 @@ export class Refcounts {
       this.table[index * 2 + 1] = offset % 0x1_0000_0000;
       this.#tableFrom = Math.min(this.#tableFrom, index);
       this.#tableTo = Math.max(this.#tableTo, index + 1);
-      this.#onMetadata(cluster, 1);
+      this.#onMetadata(cluster, 1, true);
     }
   }
 
@@ -263,7 +266,7 @@ export class Refcounts {
     this.#tableTo = Math.max(this.#tableTo, index + blocks);
     const own = blocks + tableClusters;
     this.#take({ first, count: own }, true);
-    this.#onMetadata(first, own);
+    this.#onMetadata(first, own, true);
     return own;
   }
 
@@ -277,9 +280,9 @@ export class Refcounts {
       this.#oldTable = { first: fields.refcount_table_offset / clusterSize, count: fields.refcount_table_clusters };
     } else {
       // It was never pointed to: the place in between is given back at once.
-      for (let i = 0; i < fields.refcount_table_clusters; i++) {
-        this.set(fields.refcount_table_offset / clusterSize + i, 0);
-      }
+      const between = fields.refcount_table_offset / clusterSize;
+      for (let i = 0; i < fields.refcount_table_clusters; i++) this.set(between + i, 0);
+      this.#onMetadata(between, fields.refcount_table_clusters, false);
     }
     fields.refcount_table_offset = first * clusterSize;
     fields.refcount_table_clusters = clusters;
