@@ -26,11 +26,9 @@ function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
     const state = new Qcow2State(storage, request);
     if (!request.forRepair) snapshotTable(state);
     if (state.external) {
-      const path = state.dataFileName;
-      if (path === null) throw new ImageError('qcow2/data-file-missing', {}, { file: storage.name });
-      state.dataFile = request.gate.openFile({ from: storage.name, path, role: 'data-file' });
-      opened.push(state.dataFile);
-    } else if (state.externalRaw) {
+      openDataFile(state, request);
+      if (state.dataFile !== null) opened.push(state.dataFile);
+    } else if (state.externalRaw && (request.withBacking || request.writable)) {
       throw new ImageError('qcow2/data-file-raw', {}, { file: storage.name, offset: 88, field: 'autoclear_features' });
     }
     const reference = request.withBacking ? state.backingReference : null;
@@ -44,6 +42,18 @@ function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
     for (const one of opened.reverse()) one.close();
     throw error;
   }
+}
+
+/** Who opens without the layer below, to read, may want no guest data either: the file is opened when it is first needed. */
+function openDataFile(state: Qcow2State, { gate, withBacking, writable }: OpenRequest): void {
+  const from = state.storage.name;
+  const open = (): Storage => {
+    const path = state.dataFileName;
+    if (path === null) throw new ImageError('qcow2/data-file-missing', {}, { file: from });
+    return gate.openFile({ from, path, role: 'data-file' });
+  };
+  if (withBacking || writable) state.dataFile = open();
+  else state.openDataFile = open;
 }
 
 /** `lazy-refcounts` in place of what the header says. Throws `request/invalid-value`, `request/invalid-option`. */

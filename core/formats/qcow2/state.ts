@@ -16,6 +16,8 @@ export class Qcow2State {
   readonly forRepair: boolean;
   /** The external data file; null until it is opened, and where guest clusters lie in the image itself. */
   dataFile: Storage | null = null;
+  /** Opens the external data file when guest data is first asked for: who only asks for facts does not need it. */
+  openDataFile: (() => Storage) | null = null;
   /** Set once the keys of an encrypted image are there; without it guest data is refused (`qcow2/encrypted`). */
   cipher: Cipher | null = null;
   /** The L2 tables of the active disk and of all snapshots. */
@@ -47,6 +49,7 @@ export class Qcow2State {
 
   /** Where guest clusters lie. */
   get data(): Storage {
+    if (this.dataFile === null && this.openDataFile !== null) this.dataFile = this.openDataFile();
     return this.dataFile ?? this.storage;
   }
 
