@@ -142,7 +142,7 @@ describeWith({ peers: ['qemu-img'] }, 'new qcow2 images', () => {
         expect(mustRun('qemu-img', ['map', '--output=json', ours], { cwd: folder })).toBe(map);
       }
       if (options.includes('data_file')) expect(fs.statSync(data).size).toBe(Math.ceil(size / 512) * 512);
-      mustRun('qemu-img', ['compare', '-f', 'qcow2', '-F', 'qcow2', ours, theirs], { cwd: folder });
+      if (size < GiB) mustRun('qemu-img', ['compare', '-f', 'qcow2', '-F', 'qcow2', ours, theirs], { cwd: folder });
     });
   });
 
