@@ -2,7 +2,7 @@
 import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
-import type { FormatDriver, OpenRequest, Region } from '../driver.ts';
+import type { FormatDriver, OpenRequest } from '../driver.ts';
 import { checkQcow2 } from './check.ts';
 import { createQcow2 } from './create.ts';
 import { qcow2Facts } from './facts.ts';
@@ -11,6 +11,7 @@ import { Qcow2Metadata } from './metadata.ts';
 import { Qcow2Node } from './node.ts';
 import { qcow2Options } from './options.ts';
 import { repairDirty } from './repair-dirty.ts';
+import { qcow2Regions } from './regions.ts';
 import { listSnapshots, openSnapshot, snapshotTable } from './snapshots.ts';
 import { magic } from './spec.ts';
 import { Qcow2State } from './state.ts';
@@ -100,8 +101,5 @@ export const qcow2: FormatDriver = {
     list: (node) => listSnapshots(stateOf(node)),
     open: (node, idOrName) => openSnapshot(nodeOf(node), idOrName),
   },
-  regions(node): Region[] {
-    const { size } = stateOf(node).storage;
-    return size === 0 ? [] : [{ start: 0, length: size, label: 'qcow2', kind: 'data', annotate: () => [] }];
-  },
+  regions: (node, role = 'file') => qcow2Regions(stateOf(node), role),
 };

@@ -12,7 +12,7 @@ import type { SnapshotTable } from './snapshots.ts';
 import { encryptionHeader, entry, extensionType, limit } from './spec.ts';
 import type { Qcow2State } from './state.ts';
 import { longestFile, StoredRefcounts } from './stored-refcounts.ts';
-import { TableWalk } from './table-walk.ts';
+import { isHole, TableWalk } from './table-walk.ts';
 import { loadTable } from './tables.ts';
 
 /** Host clusters that an image may have: QEMU refuses to check more. */
@@ -145,7 +145,7 @@ export class ReferenceCount {
       const at = offset + done * 8;
       done += count;
       if (at >= storage.size) return;
-      if (!active && isHole(this.#state, at, count * 8)) continue;
+      if (!active && isHole(storage, at, count * 8)) continue;
       this.#spend(count);
       const piece = loadTable(storage, at, count, 'L1 table', 'zero');
       for (let index = 0; index < count; index++) {
@@ -268,11 +268,6 @@ export class ReferenceCount {
       }
     }
   }
-}
-
-function isHole(state: Qcow2State, offset: number, length: number): boolean {
-  const extent = state.storage.extentAt(offset, Math.min(length, state.storage.size - offset));
-  return extent.kind === 'hole' && offset + extent.length >= Math.min(offset + length, state.storage.size);
 }
 
 /**

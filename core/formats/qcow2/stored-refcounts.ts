@@ -20,6 +20,13 @@ export function readPadded(storage: Storage, into: Uint8Array, offset: number): 
   into.fill(0, there);
 }
 
+/** The refcounts of a page, one after the other as on disk. */
+interface StoredPage {
+  readonly raw: Uint8Array;
+  /** Some of their blocks cannot be read. */
+  readonly unreadable: boolean;
+}
+
 /** The refcount table and blocks of an open image (specification: "Host cluster management"). */
 export class StoredRefcounts {
   /** The refcount table in halves, as it stands in the file. */
@@ -30,6 +37,8 @@ export class StoredRefcounts {
   readonly #raw: Uint8Array;
   readonly #rawOnes: Uint8Array;
   readonly #unit = new Uint8Array(8);
+  #loadedPage = -1;
+  #loaded: StoredPage | null = null;
   #lastPage = -1;
   #complained = false;
   #lastOnes: Uint32Array = nothing;
@@ -89,10 +98,18 @@ export class StoredRefcounts {
 
   /**
    * The refcounts of a page as they stand on disk, one after the other (`getRefcount` takes them apart), and whether some of their
-   * blocks have bad offsets: those, and missing blocks, read as zeroes. The buffer is used again by the next call.
+   * blocks have bad offsets: those, and missing blocks, read as zeroes. The buffer is used again for the next page.
    * Null: there is no block at all.
    */
-  page(page: number): { raw: Uint8Array; unreadable: boolean } | null {
+  page(page: number): StoredPage | null {
+    if (page !== this.#loadedPage) {
+      this.#loaded = this.#load(page);
+      this.#loadedPage = page;
+    }
+    return this.#loaded;
+  }
+
+  #load(page: number): StoredPage | null {
     const { refcountBlockEntries, refcountBits } = this.#layout;
     const first = page * pageClusters;
     let unreadable = false;
@@ -171,6 +188,35 @@ export class StoredRefcounts {
     const { refcountOrder, refcountBits } = this.#layout;
     const unit = this.#readUnit(cluster);
     return unit === null ? 0 : getRefcount(unit, refcountOrder, refcountBits < 8 ? cluster % (8 / refcountBits) : 0);
+  }
+
+  /** The refcount of a cluster is zero. */
+  isZero(cluster: number): boolean {
+    const refcount = this.page(cluster >>> pageBits);
+    return (
+      refcount === null || getRefcount(refcount.raw, this.#layout.refcountOrder, cluster & (pageClusters - 1)) === 0
+    );
+  }
+
+  /** How many clusters from `first` on, at most `limit`, have a refcount of zero (or, `zero` false, another one). */
+  sameUse(first: number, limit: number, zero: boolean): number {
+    const { refcountOrder } = this.#layout;
+    let length = 0;
+    while (length < limit) {
+      const cluster = first + length;
+      const from = cluster & (pageClusters - 1);
+      const found = this.page(cluster >>> pageBits);
+      if (found === null || this.allAre(found.raw, 0)) {
+        if (!zero) break;
+        length += pageClusters - from;
+        continue;
+      }
+      let at = from;
+      while (at < pageClusters && (getRefcount(found.raw, refcountOrder, at) === 0) === zero) at++;
+      length += at - from;
+      if (at < pageClusters) break;
+    }
+    return Math.min(length, limit);
   }
 
   /** The same in decimal digits, exact for 64 bits too. */

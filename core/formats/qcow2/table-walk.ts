@@ -62,3 +62,9 @@ export class TableWalk {
     return end <= this.#holeEnd;
   }
 }
+
+/** The file keeps no bytes for this stretch, or it lies past the end. */
+export function isHole(storage: Storage, offset: number, length: number): boolean {
+  const extent = storage.extentAt(offset, Math.min(length, storage.size - offset));
+  return extent.kind === 'hole' && offset + extent.length >= Math.min(offset + length, storage.size);
+}
