@@ -1,5 +1,6 @@
 // What a format is to the rest of the engine: a table of functions and facts.
 import type { Annotation } from '../bytes/struct.ts';
+import type { SecretSource } from '../block/crypto/secret.ts';
 import type { BackingReference, BlockNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
 import type { HostOffset, HostRange } from '../block/units.ts';
@@ -24,6 +25,13 @@ export interface OpenRequest {
   readonly runtime: Readonly<Record<string, string>>;
   /** Open even if the image is marked corrupt or needs repair: check does. */
   readonly forRepair: boolean;
+  /**
+   * Hands out the passphrase of an encrypted image; the setting `key-secret` (luks) or `encrypt.key-secret` (qcow, qcow2) of
+   * `runtime` says which. Absent: there are none.
+   */
+  readonly secret?: SecretSource | undefined;
+  /** False: no guest byte will be asked for (info, check): an encrypted image opens without its passphrase. Absent: true. */
+  readonly guestData?: boolean | undefined;
 }
 
 export type OptionValue = string | number | boolean;
@@ -60,6 +68,8 @@ export interface CreateRequest {
   readonly openBacking?: () => BlockNode;
   /** A further empty file of the same image beside it (`path` as the image will record it). */
   createFile(path: string, role: string): Storage;
+  /** Hands out the passphrase that the option `key-secret` or `encrypt.key-secret` names. Absent: there are none. */
+  readonly secret?: SecretSource | undefined;
   readonly job: Job;
 }
 
@@ -132,6 +142,8 @@ export interface MeasureRequest {
   readonly backing: BackingReference | null;
   /** The runs that will be stored, as what a convert would write; null: an empty disk. Called once. */
   readonly data: (() => Iterable<{ start: number; length: number }>) | null;
+  /** As in `CreateRequest`: the options are held against what create would say of them. */
+  readonly secret?: SecretSource | undefined;
 }
 
 export interface Measurement {
@@ -164,6 +176,8 @@ export interface FormatDriver {
   open(storage: Storage, request: OpenRequest): BlockNode;
   /** Absent: read-only here. Leaves a complete, empty image in `request.storage`; does not close it. */
   create?(request: CreateRequest): void;
+  /** False: what was never written to a new image with these options reads as noise (encrypted in place). Absent: as zeroes. */
+  startsAsZeroes?(options: Readonly<Record<string, OptionValue>>): boolean;
   /** Virtual size that `create` will give for the size asked (VHD rounds to its geometry). Absent: whole sectors. */
   sizeFor?(size: number, options: Readonly<Record<string, OptionValue>>): number;
   facts(node: BlockNode): ImageFacts;

@@ -1,4 +1,5 @@
 // Opening an image: storage, probe, gate, depth, loops.
+import type { SecretSource } from '../block/crypto/secret.ts';
 import { openFile, type CacheMode, type LockMode } from '../block/file.ts';
 import { identityOfName } from '../block/host/opening.ts';
 import type { BlockNode } from '../block/node.ts';
@@ -20,10 +21,22 @@ export interface OpenOptions {
   readonly share?: boolean;
   readonly runtime?: Readonly<Record<string, string>>;
   readonly forRepair?: boolean;
+  /** Hands out the passphrases of encrypted images, this one and those below it. Absent: there are none. */
+  readonly secret?: SecretSource | undefined;
+  /** False: no guest byte will be asked for; encrypted images open without their passphrases. Default true. */
+  readonly guestData?: boolean;
+  /** Settings for the layer that the image names, where they are its own: the secret's name. */
+  readonly below?: SettingsBelow;
   /** Bypass or weaken the host's cache as `-t`/`-T` say. */
   readonly cache?: CacheMode | undefined;
   /** The layer below is this, whatever the image says (`null`: none); the node owns it from then on. */
   readonly backing?: OpenedBacking;
+}
+
+/** What is said of a layer that an image names, and of those below it. */
+export interface SettingsBelow {
+  readonly runtime?: Readonly<Record<string, string>>;
+  readonly below?: SettingsBelow;
 }
 
 /** Stands in for the layer that an image names. */
@@ -76,11 +89,7 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
       const target = resolveReference(reference.from, reference.path);
       allow(policy, { from: reference.from, path: target, role: 'backing' });
       try {
-        return openLayer(
-          target,
-          { format: reference.format, policy, share: options.share === true, cache: options.cache },
-          files,
-        ).node;
+        return openLayer(target, { ...optionsBelow(options), format: reference.format }, files).node;
       } catch (error) {
         if (error instanceof ImageError && error.code.startsWith('gate/')) throw error;
         if (error instanceof ImageError) {
@@ -101,8 +110,22 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
     withBacking: options.withBacking !== false && options.backing?.node !== null,
     runtime: options.runtime ?? {},
     forRepair: options.forRepair === true,
+    secret: options.secret,
+    guestData: options.guestData,
   });
   return { node, driver, probed: stated === null };
+}
+
+/** How the layer below an image opened with `options` is opened: what goes for the whole chain, and what was said of that layer. */
+function optionsBelow({ policy, share, cache, secret, guestData, below }: OpenOptions): OpenOptions {
+  return {
+    ...(policy === undefined ? {} : { policy }),
+    share: share === true,
+    cache,
+    secret,
+    ...(guestData === undefined ? {} : { guestData }),
+    ...below,
+  };
 }
 
 function allow(policy: GatePolicy, reference: { from: string; path: string; role: string }): void {

@@ -1,13 +1,14 @@
 // The drivers in the order in which they are asked whether a file is theirs; raw takes what is left.
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from './driver.ts';
+import { luks } from './luks/driver.ts';
 import { qcow2 } from './qcow2/driver.ts';
 import { raw } from './raw/driver.ts';
 import { vhd } from './vhd/driver.ts';
 import { vhdx } from './vhdx/driver.ts';
 import { vmdk } from './vmdk/driver.ts';
 
-const drivers: readonly FormatDriver[] = [vhd, qcow2, vhdx, vmdk, raw];
+const drivers: readonly FormatDriver[] = [vhd, qcow2, luks, vhdx, vmdk, raw];
 
 export function allDrivers(): readonly FormatDriver[] {
   return drivers;

@@ -1,5 +1,6 @@
 // convert: the guest content of one image, or several in a row, into a new image or over an existing one.
 import { firstDifference } from '../block/compare.ts';
+import type { SecretSource } from '../block/crypto/secret.ts';
 import { copyGuest, type CopyResult } from '../block/copy/copy.ts';
 import type { CopyPart } from '../block/copy/plan.ts';
 import type { CacheMode } from '../block/file.ts';
@@ -54,6 +55,8 @@ export interface ConvertParams {
   /** Read the result back and compare it with the source before it gets its name. */
   readonly verify: boolean;
   readonly policy?: GatePolicy | undefined;
+  /** Hands out the passphrase of a new encrypted target, and of the layer below it. */
+  readonly secret?: SecretSource | undefined;
 }
 
 export interface ConvertResult {
@@ -138,7 +141,7 @@ async function convertToNew(
     try {
       checkTarget(params, node, length);
       const result = await copyInto(params, parts, node, {
-        targetIsZero: params.backing === null && !files.inPlace,
+        targetIsZero: params.backing === null && !files.inPlace && driver.startsAsZeroes?.(params.options) !== false,
         targetBacking: backing?.size ?? 0,
         job,
       });
@@ -191,6 +194,7 @@ function createTarget(
       siblings.set(path, storage);
       return storage;
     },
+    secret: params.secret,
     job,
   });
   const gate: OpenGate = {
@@ -208,11 +212,21 @@ function createTarget(
     writable: true,
     gate,
     withBacking: backing !== null,
-    runtime: {},
+    runtime: keySettings(params.options),
     forRepair: false,
+    secret: params.secret,
   });
   if (!isWritable(node)) throw new Error(`${driver.id} opened a new image read-only`);
   return { node, files };
+}
+
+/** A new encrypted image is opened with the passphrase that it was created with. */
+function keySettings(options: Readonly<Record<string, OptionValue>>): Record<string, string> {
+  const settings: Record<string, string> = {};
+  for (const name of ['key-secret', 'encrypt.key-secret']) {
+    if (options[name] !== undefined) settings[name] = String(options[name]);
+  }
+  return settings;
 }
 
 /** A view of a node that is closed by somebody else. */
@@ -230,8 +244,8 @@ function lent(node: BlockNode): BlockNode {
 }
 
 function openBacking(params: ConvertParams, backing: BackingReference): BlockNode {
-  const { policy = followFiles } = params;
-  return openImage(resolveReference(params.target, backing.path), { format: backing.format, policy }).node;
+  const { policy = followFiles, secret } = params;
+  return openImage(resolveReference(params.target, backing.path), { format: backing.format, policy, secret }).node;
 }
 
 async function convertOver(

@@ -89,7 +89,7 @@ function layerBelow({ path, options }: Layer, { backing }: ImageInfo): Layer | n
 function describeLayer({ path, options }: Layer, seen: Set<string>): ImageInfo {
   let opened;
   try {
-    opened = openImage(path, { ...options, withBacking: false });
+    opened = openImage(path, { ...options, withBacking: false, guestData: false });
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
     throw new ImageError('info/layer', { name: path, reason: error.message }, error.where, error);
