@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { BlockNode } from '../../../../core/block/node.ts';
 import { KiB, MiB } from '../../../../core/block/units.ts';
 import { writeGuest } from '../../../../core/block/write.ts';
 import { followNothing, followSameFolder } from '../../../../core/formats/gate.ts';
@@ -22,6 +23,12 @@ const size = 20 * MiB + 3 * 4096;
 /** An image over another one, and the buffer that says what its guest sees. */
 function layer(file: string, below: string | null, model: Uint8Array, options = {}): void {
   createImage(vhdx, file, { size: model.length, options: { block_size: MiB, ...options }, backing: below });
+}
+
+function identityAt(node: BlockNode): string {
+  const identity = vhdx.facts(node).further?.['data-write-guid'];
+  if (typeof identity !== 'string') throw new Error('no identity');
+  return identity;
 }
 
 function write(file: string, model: Uint8Array, start: number, length: number, number: number): void {
@@ -78,10 +85,10 @@ describe('chains of VHDX', () => {
     const model = new Uint8Array(size);
     layer(at('p.vhdx'), null, model);
     layer(at('c.vhdx'), 'p.vhdx', model);
-    const identity = withImage(at('p.vhdx'), {}, (node) => vhdx.facts(node).further?.['data-write-guid']);
+    const identity = withImage(at('p.vhdx'), {}, (node) => identityAt(node));
     const info = mustRun('vhdiinfo', [at('c.vhdx')]);
     expect(info).toMatch(/Disk type\s+: Differential/);
-    expect(info).toContain(`Parent identifier\t: ${String(identity)}`);
+    expect(info).toContain(`Parent identifier\t: ${identity}`);
     expect(info).toMatch(/Parent filename\s+: .*p\.vhdx/);
   });
 
@@ -136,7 +143,7 @@ describe('the parent of a differencing VHDX', () => {
 
   it('is named in the facts, by its path and its identity', () => {
     make();
-    const identity = withImage(at('base.vhdx'), {}, (node) => vhdx.facts(node).further?.['data-write-guid']);
+    const identity = withImage(at('base.vhdx'), {}, (node) => identityAt(node));
     withImage(at('child.vhdx'), {}, (node) => {
       const facts = vhdx.facts(node);
       expect(facts.backing).toEqual({ path: 'base.vhdx', format: 'vhdx' });
@@ -149,9 +156,9 @@ describe('the parent of a differencing VHDX', () => {
 
   it('that changed is refused with both identities', () => {
     const model = make();
-    const before = withImage(at('base.vhdx'), {}, (node) => String(vhdx.facts(node).further?.['data-write-guid']));
+    const before = withImage(at('base.vhdx'), {}, (node) => identityAt(node));
     write(at('base.vhdx'), model, 0, 512, 9);
-    const after = withImage(at('base.vhdx'), {}, (node) => String(vhdx.facts(node).further?.['data-write-guid']));
+    const after = withImage(at('base.vhdx'), {}, (node) => identityAt(node));
     const open = (): unknown => openImage(at('child.vhdx'));
     expect(open).toThrow(expect.objectContaining({ code: 'vhdx/parent-changed' }));
     expect(open).toThrow(new RegExp(`${after}.*${before}`));
@@ -161,7 +168,7 @@ describe('the parent of a differencing VHDX', () => {
 
   it('that is gone is refused with the identity that is looked for', () => {
     make();
-    const identity = withImage(at('base.vhdx'), {}, (node) => String(vhdx.facts(node).further?.['data-write-guid']));
+    const identity = withImage(at('base.vhdx'), {}, (node) => identityAt(node));
     fs.renameSync(at('base.vhdx'), at('elsewhere.vhdx'));
     const open = (): unknown => openImage(at('child.vhdx'));
     expect(open).toThrow(expect.objectContaining({ code: 'vhdx/parent-missing' }));
