@@ -14,6 +14,16 @@ export interface OpenGate {
   openImage(reference: { from: string; path: string; format: string | null }): BlockNode;
   /** Opens another file of the same image (data file, extent), with the same access as the image itself. */
   openFile(reference: { from: string; path: string; role: string }): Storage;
+  /**
+   * The first bytes (up to `length`) of the files in `folder` (seen from the image's) whose names end in `ending`, for formats that know
+   * the layer below by its identity only. What may not be followed, or cannot be read, is left out. Absent: there is nothing to look into.
+   */
+  headsBeside?(request: {
+    from: string;
+    folder: string;
+    ending: string;
+    length: number;
+  }): Iterable<{ readonly path: string; readonly head: Uint8Array }>;
 }
 
 export interface OpenRequest {

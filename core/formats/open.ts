@@ -1,5 +1,6 @@
 // Opening an image: storage, probe, gate, depth, loops.
 import type { SecretSource } from '../block/crypto/secret.ts';
+import { fileHeads } from '../block/folder.ts';
 import { openFile, type CacheMode, type LockMode } from '../block/file.ts';
 import { identityOfName } from '../block/host/opening.ts';
 import type { BlockNode } from '../block/node.ts';
@@ -102,6 +103,13 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
       const target = resolveReference(reference.from, reference.path);
       allow(policy, { from: reference.from, path: target, role: reference.role });
       return openFile(target, { writable, lock, cache: options.cache });
+    },
+    *headsBeside({ from, folder, ending, length }) {
+      const place = resolveReference(from, folder);
+      const allowed = (file: string): boolean => policy.refuse({ from, path: file, role: 'backing' }) === null;
+      for (const { name, head } of fileHeads(place, ending, length, allowed)) {
+        yield { path: folder === '.' ? name : `${folder}/${name}`, head };
+      }
     },
   };
   const node = driver.open(storage, {

@@ -4,11 +4,12 @@ import type { FormatDriver } from './driver.ts';
 import { luks } from './luks/driver.ts';
 import { qcow2 } from './qcow2/driver.ts';
 import { raw } from './raw/driver.ts';
+import { vdi } from './vdi/driver.ts';
 import { vhd } from './vhd/driver.ts';
 import { vhdx } from './vhdx/driver.ts';
 import { vmdk } from './vmdk/driver.ts';
 
-const drivers: readonly FormatDriver[] = [vhd, qcow2, luks, vhdx, vmdk, raw];
+const drivers: readonly FormatDriver[] = [vhd, qcow2, luks, vhdx, vmdk, vdi, raw];
 
 export function allDrivers(): readonly FormatDriver[] {
   return drivers;

@@ -99,7 +99,7 @@ export function chooseFooter(footers: Footers, storage: Storage, tolerant: boole
   const { start, end } = footers;
   const file = storage.name;
   if (start === null && end === null) {
-    throw new ImageError(storage.size < footer.size ? 'vhd/too-small' : 'vhd/not-vhd', {}, { file, offset: 0 });
+    throw new ImageError(storage.size === 0 ? 'vhd/too-small' : 'vhd/not-vhd', {}, { file, offset: 0 });
   }
   const fixedAtEnd = end !== null && typeIn(end.bytes) === diskType.fixed;
   const order = fixedAtEnd && (end.checksumHolds || start === null) ? [end] : [start, end];

@@ -1,0 +1,46 @@
+// VDI: the disks of VirtualBox.
+import type { BlockNode } from '../../block/node.ts';
+import type { FormatDriver, OptionRow } from '../driver.ts';
+import { checkVdi } from './check.ts';
+import { createVdi, sizeOfNew } from './create.ts';
+import { vdiFacts } from './facts.ts';
+import { isVdi } from './header.ts';
+import { measureVdi } from './measure.ts';
+import { VdiNode } from './node.ts';
+import { openVdi } from './open.ts';
+import { vdiRegions } from './regions.ts';
+
+const options: readonly OptionRow[] = [
+  { name: 'size', type: 'size', meaning: 'Virtual disk size', shown: 'always' },
+  { name: 'static', type: 'bool', meaning: 'VDI static (pre-allocated) image', default: false, shown: 'always' },
+  {
+    name: 'preallocation',
+    type: 'string',
+    meaning: 'Preallocation mode (allowed values: off, falloc, full)',
+    values: ['off', 'falloc', 'full'],
+    shown: 'given',
+  },
+  { name: 'uuid', type: 'string', meaning: 'UUID of the new image', shown: 'given', hidden: true },
+  { name: 'modify_uuid', type: 'string', meaning: 'UUID of its last modification', shown: 'given', hidden: true },
+];
+
+function ours(node: BlockNode): VdiNode {
+  if (!(node instanceof VdiNode)) throw new Error(`${node.name} was not opened as VDI`);
+  return node;
+}
+
+export const vdi: FormatDriver = {
+  id: 'vdi',
+  label: 'VDI',
+  extensions: ['vdi'],
+  hasBacking: true,
+  options,
+  probe: (head) => isVdi(head),
+  open: openVdi,
+  create: createVdi,
+  sizeFor: sizeOfNew,
+  facts: (node) => vdiFacts(ours(node)),
+  regions: (node, role = 'file') => vdiRegions(ours(node), role),
+  check: (node, job) => checkVdi(ours(node), job),
+  measure: measureVdi,
+};
