@@ -1,7 +1,9 @@
 // Codes and sentences of qcow2.
 import type { Sentence } from '../sentence.ts';
 
-const hex = (value: unknown): string => (typeof value === 'number' ? `0x${value.toString(16)}` : String(value));
+// As C prints %#x: zero has no prefix.
+const hex = (value: unknown): string =>
+  typeof value === 'number' && value !== 0 ? `0x${value.toString(16)}` : String(value);
 
 export const qcow2Messages = {
   // the header
