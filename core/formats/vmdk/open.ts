@@ -69,7 +69,8 @@ function openParts(opening: Opening): VmdkNode {
   const { storage, request, files } = opening;
   const { place, header } = locateDescriptor(storage);
   const descriptor = readDescriptor(place);
-  const embedded = header !== null && header.capacity > 0;
+  // A header without a size stands before a descriptor that names other files, or before an empty disk.
+  const embedded = header !== null && (header.capacity > 0 || descriptor.extents.length === 0);
   const extents = embedded ? [openEmbedded(opening, header, descriptor)] : openListed(opening, descriptor);
   const [first] = extents;
   const stream = first?.kind === 'sparse' && first.compressed;

@@ -32,9 +32,12 @@ export function locateDescriptor(storage: Storage): LocatedDescriptor {
   return { place: { storage, offset: 0, room: null }, header: null };
 }
 
-/** The descriptor there. Throws as `parseDescriptor`. */
+/** The descriptor there. Throws as `parseDescriptor`, and `vmdk/descriptor-missing` for room that was left empty. */
 export function readDescriptor(place: DescriptorPlace): Descriptor {
-  return parseDescriptor(readDescriptorBytes(place), { file: place.storage.name, offset: place.offset });
+  const bytes = readDescriptorBytes(place);
+  const where = { file: place.storage.name, offset: place.offset };
+  if (place.room !== null && (bytes[0] ?? 0) === 0) throw new ImageError('vmdk/descriptor-missing', {}, where);
+  return parseDescriptor(bytes, where);
 }
 
 /** The content identifier of an open VMDK image, as its file has it now. Throws `vmdk/parent-format` for other formats. */

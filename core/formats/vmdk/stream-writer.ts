@@ -101,8 +101,8 @@ abstract class StreamWriter implements ExtentWriter {
 }
 
 /**
- * The usual stream, with the directory at the end. It can be written once, from empty, in ascending order; `settle` ends it, and more
- * grains may follow after that in the same session.
+ * The usual stream, with the directory at the end. It can be written once, from empty, in ascending order; `settle` ends it (what was
+ * written can be read from then on), and more grains may follow after that in the same session.
  */
 export class EndedStreamWriter extends StreamWriter {
   readonly #header: HostedHeader;
@@ -153,6 +153,19 @@ export class EndedStreamWriter extends StreamWriter {
     this.storage.writeAt(bytes, at);
     this.extent.directory.entries[table] = at / sectorSize + 1;
     return bytes.length;
+  }
+
+  /** Until the stream is ended its last grains are known here only. */
+  override zero(offset: number, length: number, keepSpace: boolean, below: boolean): number {
+    return this.#isOpen(offset) ? 0 : super.zero(offset, length, keepSpace, below);
+  }
+
+  override release(offset: number, length: number): number {
+    return this.#isOpen(offset) ? 0 : super.release(offset, length);
+  }
+
+  #isOpen(offset: number): boolean {
+    return this.#changed && offset < (this.#lastGrain + 1) * this.extent.grainSize;
   }
 
   settle(durable: boolean): void {
