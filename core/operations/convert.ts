@@ -313,7 +313,8 @@ async function copyInto(
       targetIsZero: state.targetIsZero,
       targetBacking: state.targetBacking,
       sparse: params.sparse,
-      packed: params.compress,
+      // Some targets hold packed units only (a streamOptimized VMDK), whatever was asked.
+      packed: params.compress || target.packed?.always === true,
       offload: params.offload,
       depth: params.depth,
       outOfOrder: params.outOfOrder,
