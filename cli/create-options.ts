@@ -7,18 +7,18 @@ import { parseSize } from './size.ts';
 
 /** What the protocol below any format (a file) takes besides. */
 const fileRows: readonly OptionRow[] = [
-  {
-    name: 'extent_size_hint',
-    type: 'size',
-    meaning: 'Extent size hint for the image file, 0 to disable',
-    shown: 'given',
-  },
   { name: 'nocow', type: 'bool', meaning: 'Turn off copy-on-write (valid only on btrfs)', shown: 'given' },
   {
     name: 'preallocation',
     type: 'string',
     meaning: 'Preallocation mode (allowed values: off, falloc, full)',
     values: ['off', 'falloc', 'full'],
+    shown: 'given',
+  },
+  {
+    name: 'extent_size_hint',
+    type: 'size',
+    meaning: 'Extent size hint for the image file, 0 to disable',
     shown: 'given',
   },
 ];
@@ -60,8 +60,10 @@ function ownRows(driver: FormatDriver): OptionRow[] {
   );
 }
 
+/** The format's own rows and those of the file that it has none of its own for, in the order of the line of create. */
 function allRows(driver: FormatDriver): OptionRow[] {
-  return [...driver.options, ...fileRows.filter((row) => !driver.options.some(({ name }) => name === row.name))];
+  const own = ownRows(driver);
+  return [...own, ...fileRows.filter((row) => !own.some(({ name }) => name === row.name))];
 }
 
 /**
@@ -74,7 +76,7 @@ export function readCreateOptions(driver: FormatDriver, lists: readonly string[]
   for (const { name, value } of lists.flatMap((list) => parseKeyValues(list))) {
     const row = rows.find((candidate) => candidate.name === name);
     if (row === undefined) throw new ImageError('request/invalid-option', { name });
-    options[name] = readValue(row, value, driver);
+    options[name] = readValue(row, value);
   }
   return options;
 }
@@ -83,7 +85,7 @@ function refuse(reason: string): ImageError {
   return new ImageError('request/invalid-value', { reason });
 }
 
-function readValue(row: OptionRow, text: string, driver: FormatDriver): OptionValue {
+function readValue(row: OptionRow, text: string): OptionValue {
   switch (row.type) {
     case 'string':
       return text;
@@ -94,7 +96,7 @@ function readValue(row: OptionRow, text: string, driver: FormatDriver): OptionVa
     case 'size': {
       const { value, reason } = parseSize(text);
       if (value === null) throw refuse(sizeMessage(row.name, text, reason));
-      return exactNumber(value, driver);
+      return Number(value);
     }
     case 'number': {
       if (!/^[ \t]*[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)$/.test(text)) {
@@ -108,19 +110,10 @@ function readValue(row: OptionRow, text: string, driver: FormatDriver): OptionVa
   }
 }
 
-/** Sizes beyond 2^53 bytes are beyond every format. Throws with qemu-img's sentence. */
-export function exactNumber(value: bigint, driver: FormatDriver): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
-    throw refuse(`The image size is too large for file format '${driver.id}'`);
-  }
-  return Number(value);
-}
-
 /** `name=value` for each option in the order of the driver's rows, defaults where the row says so: the line of create. */
 export function describeOptions(driver: FormatDriver, values: Readonly<Record<string, OptionValue>>): string {
-  const own = driver.options.map(({ name }) => name);
   const parts: string[] = [];
-  for (const row of [...driver.options, ...fileRows.filter(({ name }) => !own.includes(name))]) {
+  for (const row of allRows(driver)) {
     const value = values[row.name] ?? (row.shown === 'always' ? row.default : undefined);
     if (value !== undefined) parts.push(`${row.name}=${showValue(value)}`);
   }
@@ -129,5 +122,6 @@ export function describeOptions(driver: FormatDriver, values: Readonly<Record<st
 
 function showValue(value: OptionValue): string {
   if (typeof value === 'boolean') return value ? 'on' : 'off';
-  return typeof value === 'string' ? escapeCommas(value) : String(value);
+  if (typeof value === 'string') return escapeCommas(value);
+  return Number.isInteger(value) ? String(BigInt(value)) : String(value);
 }

@@ -3,7 +3,7 @@ import type { CacheMode } from '../core/block/file.ts';
 import { ImageError } from '../core/errors/image-error.ts';
 import { hasScheme } from '../core/formats/gate.ts';
 import { openImage, type OpenOptions } from '../core/formats/open.ts';
-import { findDriver } from '../core/formats/registry.ts';
+import { driverNamed, findDriver } from '../core/formats/registry.ts';
 import { flatJson, type Json } from './json.ts';
 import { CommandError, openFailure, warn } from './print.ts';
 import { parseKeyValues, sizeMessage } from './key-values.ts';
@@ -67,6 +67,7 @@ export function nameImage(name: string, how: NamingOptions = {}): NamedImage {
       }
       return fromDescription(name, describeWords(name), base);
     }
+    if (base.format !== null && base.format !== undefined) driverNamed(base.format);
     if (name.startsWith('json:')) return fromDescription(name, describeJson(name.slice('json:'.length)), base);
     return { name, path: plainPath(name), options: base, shownAs: plainPath(name) };
   } catch (error) {
@@ -233,7 +234,8 @@ interface ReadImage {
 }
 
 function readImage(level: Level, base: OpenOptions): ReadImage {
-  const stated = level.take('driver') ?? base.format ?? null;
+  const described = level.take('driver');
+  const stated = base.format ?? described;
   if (stated === 'file') return readPlainFile(level, base);
   const reference = level.raw('file');
   if (reference !== undefined && reference !== null) {

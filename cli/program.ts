@@ -18,7 +18,7 @@ export async function program(argv: readonly string[]): Promise<number> {
 async function dispatch(argv: readonly string[]): Promise<number> {
   const [first, ...rest] = argv;
   if (first === undefined) throw new UsageError('Not enough arguments', null);
-  if (first.startsWith('-') && first !== '-') return programOption(first);
+  if (first.startsWith('-') && first !== '-') return programOption(first, rest);
   if (first === 'help') return help(rest[0]);
   const entry = commands.find(({ name }) => name === first);
   if (entry === undefined) throw unknownCommand(first);
@@ -31,10 +31,16 @@ async function dispatch(argv: readonly string[]): Promise<number> {
   return command.run(args);
 }
 
-async function programOption(word: string): Promise<number> {
+async function programOption(word: string, rest: readonly string[]): Promise<number> {
   if (word === '-h' || isPrefix(word, '--help')) return help(undefined);
   if (word === '-V' || isPrefix(word, '--version')) return version();
   if (word === '-T' || isPrefix(word, '--trace')) {
+    if (rest.length === 0) {
+      throw new UsageError(
+        isLevel10 ? `option requires an argument -- 'T'` : `missing argument for option '${word}'`,
+        null,
+      );
+    }
     throw new CommandError('tracing of internal events is not available here');
   }
   const letter = word.charAt(1);

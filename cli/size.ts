@@ -10,7 +10,7 @@ export interface ParsedSize {
 const suffixes = 'BKMGTPE';
 const limit = 1n << 64n;
 
-/** Reads all of `text`; `unit` multiplies a number without a suffix. Fractions are cut, not rounded. */
+/** Reads all of `text`; `unit` multiplies a number without a suffix. Fractions of a byte are rounded. */
 export function parseSize(text: string, unit: bigint = 1n): ParsedSize {
   const trimmed = text.replace(/^[ \t\n\v\f\r]+/, '');
   const match = /^\+?(?:(0[xX][0-9a-fA-F]+)|([0-9]+)(?:\.([0-9]*))?)([bBkKmMgGtTpPeE]?)$/.exec(trimmed);
@@ -21,7 +21,8 @@ export function parseSize(text: string, unit: bigint = 1n): ParsedSize {
   let value = BigInt(hex ?? whole) * factor;
   if (fraction !== '' && /[1-9]/.test(fraction)) {
     if (factor === 1n) return { value: null, reason: 'invalid', hexSuffix };
-    value += (BigInt(fraction) * factor) / 10n ** BigInt(fraction.length);
+    const parts = 10n ** BigInt(fraction.length);
+    value += (2n * BigInt(fraction) * factor + parts) / (2n * parts);
   }
   if (value >= limit) return { value: null, reason: 'range', hexSuffix };
   return { value, reason: null, hexSuffix };

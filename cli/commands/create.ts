@@ -1,20 +1,20 @@
 // platter create.
 import type { BackingReference } from '../../core/block/node.ts';
 import { ImageError } from '../../core/errors/image-error.ts';
+import { hasScheme } from '../../core/formats/gate.ts';
 import { createDriverNamed } from '../../core/formats/registry.ts';
 import { create, planCreate, type CreateParams } from '../../core/operations/create.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
 import {
   checkOptionLists,
   describeOptions,
-  exactNumber,
   optionHelpAsked,
   printOptionHelp,
   readCreateOptions,
 } from '../create-options.ts';
-import { isLevel10, programName } from '../level.ts';
+import { actsAsQemuImg, isLevel10, programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
-import { CommandError, openSentence, outLine, quietLine, rootFault, UsageError, warn } from '../print.ts';
+import { CommandError, err, openSentence, outLine, quietLine, UsageError, warn } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { parseSize } from '../size.ts';
 
@@ -106,7 +106,12 @@ export async function run(args: Arguments<Key>): Promise<number> {
     return 0;
   } catch (error) {
     job.end(false);
-    throw error instanceof ImageError ? createFailure(file, error) : error;
+    if (!(error instanceof ImageError)) throw error;
+    if (error.code === 'create/backing-format' && error.detail.detected !== '' && actsAsQemuImg && !isLevel10) {
+      err(`${programName}: ${file}: ${error.message}`); // 7.2 ends this one without a new line
+      return 1;
+    }
+    throw createFailure(file, error);
   }
 }
 
@@ -149,7 +154,7 @@ function readParams(
   const params: CreateParams = {
     path: plainTarget(file),
     format,
-    size: asked !== null ? exactNumber(asked, driver) : optionSize === undefined ? null : Number(optionSize),
+    size: asked !== null ? Number(asked) : optionSize === undefined ? null : Number(optionSize),
     options,
     backing: backing === null ? null : { path: backing, format: backingFormat },
     unsafe: args.has('unsafe'),
@@ -157,9 +162,11 @@ function readParams(
   return { params, lonelyFormat: backing === null ? backingFormat : null };
 }
 
-/** The path of a new image: `file:` falls away. */
-export function plainTarget(file: string): string {
-  return file.startsWith('file:') ? file.slice('file:'.length) : file;
+/** The path of a new image: `file:` falls away. Other protocols are not spoken here. */
+function plainTarget(file: string): string {
+  const path = file.startsWith('file:') ? file.slice('file:'.length) : file;
+  if (!hasScheme(path)) return path;
+  throw new ImageError('request/invalid-value', { reason: `Unknown protocol '${path.slice(0, path.indexOf(':'))}'` });
 }
 
 /** The SIZE operand in bytes. Throws `CommandError` in the words of the level. */
@@ -179,12 +186,14 @@ export function readImageSize(text: string, what = 'image size'): bigint {
 
 /** `FILE: what is wrong`. */
 function createFailure(file: string, error: ImageError): CommandError {
-  const root = rootFault(error);
-  const text =
-    root === error && (error.code === 'storage/open' || error.code === 'storage/directory')
-      ? `Could not create '${file}': ${error.code === 'storage/open' ? error.message : 'Is a directory'}`
-      : error.code === 'storage/locked'
-        ? openSentence(error)
-        : error.message;
-  return new CommandError(`${file}: ${text}`, { cause: error });
+  return new CommandError(`${file}: ${createSentence(file, error)}`, { cause: error });
+}
+
+function createSentence(file: string, error: ImageError): string {
+  if (error.cause instanceof ImageError) return error.message;
+  const creating =
+    error.code === 'storage/open' || (error.code === 'storage/write' && error.where.offset === undefined);
+  if (creating) return `Could not create '${file}': ${error.message}`;
+  if (error.code === 'storage/directory') return `Could not create '${file}': Is a directory`;
+  return error.code === 'storage/locked' ? openSentence(error) : error.message;
 }

@@ -3,7 +3,7 @@ import { ImageError } from '../../core/errors/image-error.ts';
 import { createDriverNamed } from '../../core/formats/registry.ts';
 import { measure, type MeasureResult } from '../../core/operations/measure.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
-import { checkOptionLists, exactNumber, readCreateOptions } from '../create-options.ts';
+import { checkOptionLists, readCreateOptions } from '../create-options.ts';
 import { nameImage } from '../image-options.ts';
 import { parseKeyValues } from '../key-values.ts';
 import { prettyJson } from '../json.ts';
@@ -93,7 +93,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
           named === null
             ? null
             : { path: named.path, options: named.options, snapshot: readSnapshot(args.last('snapshot')) },
-        size: asked === null ? 0 : exactNumber(asked, createDriverNamed(format)),
+        size: asked === null ? 0 : Number(asked),
         format,
         options,
       },

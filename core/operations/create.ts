@@ -90,7 +90,7 @@ function openBelow(params: CreateParams, backing: BackingReference): BlockNode {
 
 /**
  * Creates the image; it carries its name only when it is complete. An existing file is replaced, a block device written in place.
- * Throws what `planCreate` throws, `create/value`, the format's codes, `storage/*`, `request/cancelled`.
+ * Throws what `planCreate` throws, `create/too-large`, `create/value`, the format's codes, `storage/*`, `request/cancelled`.
  */
 export function create(params: CreateParams, job: Job): Promise<CreateResult> {
   return Promise.resolve().then(() => createNow(params, job));
@@ -99,6 +99,10 @@ export function create(params: CreateParams, job: Job): Promise<CreateResult> {
 function createNow(params: CreateParams, job: Job): CreateResult {
   const driver = driverFor(params.format);
   const planned = planCreate(params);
+  if (!Number.isSafeInteger(planned.size)) {
+    const hint = driver.options.some(({ name }) => name === 'cluster_size') ? ' (try using a larger cluster size)' : '';
+    throw new ImageError('create/too-large', { format: driver.id, hint });
+  }
   checkValues(driver, params.options);
   let below: BlockNode | null = null;
   const target = newTarget(params.path, { cache: params.cache });
@@ -129,13 +133,13 @@ function createNow(params: CreateParams, job: Job): CreateResult {
   return planned;
 }
 
-/** Values of options that take one of a few words. Throws `create/value`, `create/preallocation`. */
+/** Values of options that take one of a few words. Throws `create/value`, `create/preallocation`, `create/mode`. */
 function checkValues(driver: FormatDriver, options: Readonly<Record<string, OptionValue>>): void {
   for (const [name, value] of Object.entries(options)) {
     const values = driver.options.find((row) => row.name === name)?.values;
     if (values === undefined || values.includes(String(value))) continue;
-    if (name === 'preallocation' && value === 'metadata') {
-      throw new ImageError('create/preallocation', { found: value });
+    if (name === 'preallocation' && !values.includes('metadata')) {
+      throw new ImageError(value === 'metadata' ? 'create/preallocation' : 'create/mode', { found: value });
     }
     throw new ImageError('create/value', { name: spokenName(name), found: String(value) });
   }

@@ -14,6 +14,8 @@ export const operationMessages = {
   'create/lonely-backing-format': 'Backing format cannot be used without backing file',
   'create/backing': (d) => `${d.reason}\nCould not open backing image.`,
   'create/value': (d) => `Parameter '${d.name}' does not accept value '${d.found}'`,
+  'create/too-large': (d) => `The image size is too large for file format '${d.format}'${d.hint}`,
+  'create/mode': (d) => `invalid parameter value: ${d.found}`,
   'create/preallocation': (d) => `Unsupported preallocation mode: ${d.found}`,
   'info/layer': (d) => `Could not open '${d.name}': ${d.reason}`,
   'check/unsupported': 'This image format does not support checks',

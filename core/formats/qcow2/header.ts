@@ -17,6 +17,7 @@ import {
   knownIncompatible,
   limit,
   type HeaderV3,
+  magic,
 } from './spec.ts';
 
 /** A header extension as it stands in the file; `offset` is that of its data, -1 for one that is not there yet. */
@@ -132,6 +133,10 @@ function parseFields(head: Uint8Array, where: Where): HeaderV3 {
     };
   } catch (error) {
     if (!(error instanceof ImageError) || error.code !== 'storage/too-large') throw error;
+    // A number too large in a file that is not qcow2 at all: the magic says so.
+    if (new DataView(head.buffer, head.byteOffset, 4).getUint32(0) !== magic) {
+      throw new ImageError('qcow2/magic', {}, { ...where, offset: 0, field: 'magic' }, error);
+    }
     const field = error.where.field ?? '';
     const table = tableNames[field];
     if (table !== undefined) throw new ImageError('qcow2/table-offset', { table }, error.where, error);

@@ -22,6 +22,18 @@ function runtimeSize(value: string | undefined, name: string): number | null {
   return Number(value);
 }
 
+/** Why this part of a file cannot be a disk; null: it can. */
+function windowFault(offset: number, size: number | null, fileSize: number): string | null {
+  if (offset > fileSize) {
+    return `Offset (${offset}) cannot be greater than size of the containing file (${fileSize})`;
+  }
+  if (size === null || offset + size <= fileSize) return null;
+  return (
+    `The sum of offset (${offset}) and size (${size}) has to be smaller or equal to the actual size of the ` +
+    `containing file (${fileSize})`
+  );
+}
+
 export const raw: FormatDriver = {
   id: 'raw',
   label: 'Raw',
@@ -41,10 +53,10 @@ export const raw: FormatDriver = {
   open(storage, request) {
     const offset = runtimeSize(request.runtime.offset, 'offset') ?? 0;
     const size = runtimeSize(request.runtime.size, 'size');
-    if (offset + (size ?? 0) > storage.size) {
+    const fault = windowFault(offset, size, storage.size);
+    if (fault !== null) {
       storage.close();
-      const detail = { reason: `The range of raw (offset ${offset}, size ${size ?? 0}) exceeds the file` };
-      throw new ImageError('request/invalid-value', detail, { file: storage.name });
+      throw new ImageError('request/invalid-value', { reason: fault }, { file: storage.name });
     }
     return new RawNode(storage, { offset, size });
   },
