@@ -317,7 +317,8 @@ async function copyInto(
       packed: params.compress || target.packed?.always === true,
       offload: params.offload,
       depth: params.depth,
-      outOfOrder: params.outOfOrder,
+      // And those are written in order.
+      outOfOrder: params.outOfOrder && target.packed?.always !== true,
       rate: params.rate,
       salvage: params.salvage ? salvage : null,
     },
