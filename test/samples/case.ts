@@ -18,8 +18,8 @@ export interface MapEntry {
 
 /** What other programs say of the sample. */
 export interface Expectation {
-  /** How it opens: by default it does; `refuse`: it must not; the others: either. */
-  readonly open?: 'refuse' | 'refuse-or-read' | 'refuse-or-replay';
+  /** How it opens: by default it does; `refuse`: it must not; `refuse-content`: info may, nothing else; the others: either. */
+  readonly open?: 'refuse' | 'refuse-content' | 'refuse-or-read' | 'refuse-or-replay';
   /** The contents that are right. */
   readonly raw: readonly { readonly size: number; readonly sd64k: string }[];
   /** The `sd64k` of each internal snapshot, by name. */
@@ -96,7 +96,8 @@ function unpacked(stored: string): Uint8Array {
   }
 }
 
-const step = 4096;
+// As the foreign images were unpacked when their maps were recorded: a map shows the holes of the file.
+const step = 64 * 1024;
 const zeroes = Buffer.alloc(step);
 
 /** Writes `bytes`, leaving holes where a whole block is zero. */

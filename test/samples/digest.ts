@@ -1,6 +1,6 @@
 // Digests of a disk's content: SHA-256, and the sparse digest `sd64k` that the foreign images are recorded with.
 import { createHash } from 'node:crypto';
-import fs from 'node:fs';
+import { openFile } from '../../core/block/file.ts';
 
 const block = 64 * 1024;
 const zeroes = Buffer.alloc(block);
@@ -75,18 +75,24 @@ function bigEndian(value: number): Buffer {
   return bytes;
 }
 
-/** The digest of a whole file. */
+/** The digest of a whole file. Its holes are skipped, which makes large sparse ones quick. */
 export function digestOfFile(path: string): Digest {
-  const file = fs.openSync(path, 'r');
+  const file = openFile(path, { writable: false, lock: 'none' });
   try {
     const digest = new SparseDigest();
     const piece = Buffer.alloc(4 * 1024 * 1024);
-    for (;;) {
-      const count = fs.readSync(file, piece, 0, piece.length, null);
-      if (count === 0) return digest.finish();
-      digest.add(piece.subarray(0, count));
+    for (let at = 0; at < file.size;) {
+      const { kind, length } = file.extentAt(at, file.size - at);
+      if (kind === 'hole') digest.addZeroes(length);
+      for (let done = 0; kind === 'data' && done < length; done += piece.length) {
+        const part = piece.subarray(0, Math.min(piece.length, length - done));
+        file.readAt(part, at + done);
+        digest.add(part);
+      }
+      at += length;
     }
+    return digest.finish();
   } finally {
-    fs.closeSync(file);
+    file.close();
   }
 }

@@ -41,7 +41,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'recipes followed anew', () => 
   const scratch = scratchFolder('recipes');
   const samples: Sample[] = suites.flatMap(({ name }) => samplesIn(path.join(root, name)));
   for (const { folder, about } of samples) {
-    if (findDriver(about.format) === null || about.expect.open === 'refuse') continue;
+    if (findDriver(about.format) === null || about.expect.open !== undefined) continue;
     it(`${about.format} ${about.id}: qemu-img and we read the same`, () => {
       const place = path.join(scratch, `${about.format}-${about.id}`);
       fs.mkdirSync(place);

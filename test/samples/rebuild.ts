@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import zlib from 'node:zlib';
 import { mustRun, runPeer, runProgram } from '../peers.ts';
-import type { Expectation, SampleCase } from './case.ts';
+import { type Expectation, type SampleCase, unpackSample } from './case.ts';
 import { digestOfFile } from './digest.ts';
 
 /** The lines `# key: value` at the top of a recipe. */
@@ -13,8 +13,8 @@ export interface RecipeHead {
   readonly about: string;
   readonly format: string;
   readonly main: string;
-  /** `refuse`: nothing may open it, whatever qemu-img does. */
-  readonly open?: 'refuse' | undefined;
+  /** `refuse`: nothing may open it; `refuse-content`: only info may. Whatever qemu-img does. */
+  readonly open?: 'refuse' | 'refuse-content' | undefined;
 }
 
 export function readHead(recipe: string): RecipeHead {
@@ -26,7 +26,7 @@ export function readHead(recipe: string): RecipeHead {
     return found;
   };
   const open = value('open');
-  if (open !== undefined && open !== 'refuse') throw new Error(`${recipe}: open: ${open}`);
+  if (open !== undefined && open !== 'refuse' && open !== 'refuse-content') throw new Error(`${recipe}: open: ${open}`);
   return { about: required('about'), format: required('format'), main: required('main'), open };
 }
 
@@ -39,7 +39,7 @@ export function follow(recipe: string, folder: string): void {
 /** What qemu-img says of the sample in `folder`. */
 export function askQemu(head: RecipeHead, folder: string): Expectation {
   const { format, main } = head;
-  if (head.open === 'refuse') return { open: 'refuse', raw: [] };
+  if (head.open !== undefined) return { open: head.open, raw: [] };
   const json = (...args: string[]): Record<string, unknown> =>
     JSON.parse(mustRun('qemu-img', args, { cwd: folder })) as Record<string, unknown>;
   const info = json('info', '--output=json', '-f', format, main);
@@ -85,7 +85,7 @@ function rebuild(folder: string): void {
         return [name, { stored, size: bytes.length }];
       }),
     );
-    const about: SampleCase = {
+    const made: SampleCase = {
       id: path.basename(folder),
       format: head.format,
       creator: mustRun('qemu-img', ['--version']).split('\n')[0] ?? '',
@@ -93,8 +93,12 @@ function rebuild(folder: string): void {
       main: head.main,
       args: ['-f', head.format],
       files,
-      expect: askQemu(head, scratch),
+      expect: { raw: [] },
     };
+    // Asked of what a test will have: holes are where unpacking leaves them.
+    for (const name of fs.readdirSync(scratch)) fs.rmSync(path.join(scratch, name));
+    unpackSample({ folder, about: made }, scratch);
+    const about: SampleCase = { ...made, expect: askQemu(head, scratch) };
     fs.writeFileSync(path.join(folder, 'case.json'), `${JSON.stringify(about, null, 1)}\n`);
   } finally {
     fs.rmSync(scratch, { recursive: true });

@@ -77,12 +77,16 @@ export function describeSample(sample: Sample, scratch: string): void {
     });
     afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
 
-    if (wanted.open === 'refuse') {
-      it('is refused by info and convert', () => {
-        expectRefusal(info);
-        expectRefusal(command('convert', '-O', 'raw', ...about.args, about.main, converted));
-        expect(fs.existsSync(path.join(folder, converted))).toBe(false);
-      });
+    if (wanted.open === 'refuse' || wanted.open === 'refuse-content') {
+      it(
+        wanted.open === 'refuse' ? 'is refused by info and convert' : 'is named by info and refused by convert',
+        () => {
+          if (wanted.open === 'refuse') expectRefusal(info);
+          else expect(info.status, info.stderr).toBe(0);
+          expectRefusal(command('convert', '-O', 'raw', ...about.args, about.main, converted));
+          expect(fs.existsSync(path.join(folder, converted))).toBe(false);
+        },
+      );
       return;
     }
 
