@@ -23,7 +23,8 @@ export function writeGuest(node: WritableNode, bytes: Uint8Array, start: GuestOf
 export function writePlace(node: WritableNode, place: Place, bytes: Uint8Array, at: GuestOffset): void {
   const { covers, cipher } = place;
   const sector = cipher?.sectorSize ?? 1;
-  const from = place.fresh ? covers.start : Math.max(covers.start, alignDown(at, sector));
+  // Bytes that are live already stand in the same sector as their neighbours, and are encrypted with them.
+  const from = place.fresh ? covers.start : alignDown(at, sector);
   const to = place.fresh ? covers.start + covers.length : alignUp(at + bytes.length, sector);
   let whole = bytes;
   if (from !== at || to !== at + bytes.length || cipher !== undefined) {

@@ -62,7 +62,6 @@ export const qcow2Messages = {
   'qcow2/overlap': (d) =>
     `qcow2: Marking image as corrupt: Preventing invalid write on metadata (overlaps with ${d.structure}); further corruption events will be suppressed`,
 
-  'qcow2/create-encrypted': 'Encrypted qcow2 images cannot be created here yet',
   'qcow2/resize-sectors': 'The new size must be a multiple of 512',
   'qcow2/resize-snapshots': "Can't resize an image which has snapshots",
   'qcow2/backing-external-raw': 'Backing file and data-file-raw cannot be used at the same time',
@@ -82,8 +81,10 @@ export const qcow2Messages = {
     `Compressed cluster entry found in image with external data file (L2 offset: ${hex(d.l2)}, L2 index: ${hex(d.index)})`,
   'qcow2/subcluster-bits': (d) => `Invalid cluster entry found  (L2 offset: ${hex(d.l2)}, L2 index: ${hex(d.index)})`,
   'qcow2/refcount-block-offset': (d) => `Refblock offset ${hex(d.offset)} unaligned (reftable index: ${hex(d.index)})`,
-  'qcow2/encrypted': (d) =>
-    `The image is encrypted (${d.method}); encrypted guest data cannot be read or written here yet`,
+  'qcow2/encrypted': (d) => `The image is encrypted (${d.method}) and was opened without its passphrase`,
+  'qcow2/crypto-none': (d) => `No encryption in image header, but options specified format '${d.stated}'`,
+  'qcow2/crypto-format': (d) => `Header reported '${d.found}' encryption format but options specify '${d.stated}'`,
+  'qcow2/crypto-outside': 'Request for data outside of extension header',
 
   // snapshots
   'snapshot/not-found': "Can't find snapshot",

@@ -1,6 +1,5 @@
-// The creation options of LUKS: their rows in the order of the line that create prints, and what a header is made with.
-import type { AlgorithmChoice } from '../../block/crypto/luks/algorithms.ts';
-import type { OptionRow, OptionValue } from '../driver.ts';
+// The creation options of LUKS in the order of the line that create prints.
+import type { OptionRow } from '../driver.ts';
 
 const given = { shown: 'given' } as const;
 
@@ -25,20 +24,3 @@ export const luksOptions: readonly OptionRow[] = [
     ...given,
   },
 ];
-
-/** The names of the algorithms that creation options give. */
-export function algorithmChoice(options: Readonly<Record<string, OptionValue>>): AlgorithmChoice {
-  const text = (name: string): string | null => (options[name] === undefined ? null : String(options[name]));
-  return {
-    cipher: text('cipher-alg'),
-    mode: text('cipher-mode'),
-    generator: text('ivgen-alg'),
-    generatorHash: text('ivgen-hash-alg'),
-    hash: text('hash-alg'),
-  };
-}
-
-/** Milliseconds of `iter-time`; null: not given. */
-export function iterTimeOf(options: Readonly<Record<string, OptionValue>>): number | null {
-  return typeof options['iter-time'] === 'number' ? options['iter-time'] : null;
-}

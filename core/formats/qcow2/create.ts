@@ -2,6 +2,7 @@
 import { alignUp } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { CreateRequest, OptionValue } from '../driver.ts';
+import { chooseEncryption, setUpEncryption, type EncryptionChoice } from './encryption.ts';
 import type { HeaderExtension, Qcow2Header } from './header.ts';
 import { serialiseHeader } from './header-write.ts';
 import { layoutFor, setRefcount, type Layout } from './layout.ts';
@@ -19,6 +20,7 @@ type Preallocation = 'metadata' | 'falloc' | 'full';
 /** The creation options after their checks. */
 export interface Qcow2Choice {
   readonly version: 2 | 3;
+  readonly encryption: EncryptionChoice | null;
   readonly clusterSize: number;
   readonly extendedL2: boolean;
   readonly preallocation: 'off' | Preallocation;
@@ -47,13 +49,13 @@ function oneOf<T extends string>(value: OptionValue | undefined, allowed: readon
 
 /**
  * The choice that `options` make, with QEMU's defaults, in QEMU's order of checks. Throws `request/invalid-value` with its
- * sentences, `qcow2/create-encrypted` for any of the encryption options.
+ * sentences.
  */
 export function chooseOptions(
   options: Readonly<Record<string, OptionValue>>,
   { backing }: Surroundings = { backing: null },
 ): Qcow2Choice {
-  refuseEncryption(options);
+  const encryption = chooseEncryption(options);
   const compat = oneOf(options.compat, ['0.10', '1.1', 'v2', 'v3'] as const, 'version') ?? 'v3';
   const version = compat === '0.10' || compat === 'v2' ? 2 : 3;
   const compression = oneOf(options.compression_type, ['zlib', 'zstd'] as const, 'compression-type') ?? 'zlib';
@@ -92,6 +94,7 @@ export function chooseOptions(
   if (compression === 'zstd' && version < 3) old('Non-zlib compression type is only supported with');
   return {
     version,
+    encryption,
     clusterSize,
     extendedL2,
     // A raw data file must be mapped one to one, so that it says the same with and without the tables.
@@ -102,18 +105,6 @@ export function chooseOptions(
     lazyRefcounts,
     refcountOrder: Math.log2(refcountBits),
   };
-}
-
-function refuseEncryption(options: Readonly<Record<string, OptionValue>>): void {
-  if (options['encrypt.format'] !== undefined && options.encryption !== undefined) {
-    refuse("'encrypt.format' and its alias 'encryption' can't be used at the same time");
-  }
-  oneOf(options['encrypt.format'], ['aes', 'luks'] as const, 'format');
-  const named = Object.keys(options).filter((name) => name.startsWith('encrypt.'));
-  if (named.length > 0 && options['encrypt.format'] === undefined && options.encryption !== true) {
-    refuse("Parameter 'encrypt.format' is missing");
-  }
-  if (named.length > 0 || options.encryption === true) throw new ImageError('qcow2/create-encrypted');
 }
 
 /** The layout of an image with these options. */
@@ -141,7 +132,7 @@ function featureTableBytes(): Uint8Array {
 }
 
 /**
- * Creates the image. Throws `request/invalid-value`, `qcow2/create-encrypted`, `qcow2/l1-full`, `qcow2/backing-name`,
+ * Creates the image. Throws `request/invalid-value`, `crypto/*`, `luks/*`, `qcow2/l1-full`, `qcow2/backing-name`,
  * `qcow2/backing-format-long`, `qcow2/header-full`, `storage/*`.
  */
 export function createQcow2(request: CreateRequest): void {
@@ -168,6 +159,7 @@ export function createQcow2(request: CreateRequest): void {
   metadata.growL1(size);
   const node = new Qcow2WritableNode(state, null, metadata);
   if (backing !== null) node.setBacking(backing);
+  if (choice.encryption !== null) setUpEncryption(state, metadata, choice.encryption, request);
   state.header.fields.size = size;
   if (choice.preallocation !== 'off') preallocate(state, metadata, request, choice.preallocation);
   else dataFile?.truncate(size);

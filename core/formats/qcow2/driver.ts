@@ -2,9 +2,10 @@
 import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
-import type { FormatDriver, OpenRequest } from '../driver.ts';
+import type { FormatDriver, OpenRequest, OptionValue } from '../driver.ts';
 import { checkQcow2 } from './check.ts';
 import { createQcow2 } from './create.ts';
+import { chooseEncryption, openEncryption } from './encryption.ts';
 import { qcow2Facts } from './facts.ts';
 import { measureQcow2 } from './measure.ts';
 import { Qcow2Metadata } from './metadata.ts';
@@ -25,6 +26,7 @@ function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
   try {
     const runtime = runtimeOptions(request.runtime);
     const state = new Qcow2State(storage, request);
+    openEncryption(state, request);
     if (!request.forRepair) snapshotTable(state);
     if (state.external) {
       openDataFile(state, request);
@@ -61,6 +63,7 @@ function openDataFile(state: Qcow2State, { gate, withBacking, writable }: OpenRe
 function runtimeOptions(runtime: OpenRequest['runtime']): { lazyRefcounts: boolean | null } {
   let lazyRefcounts: boolean | null = null;
   for (const [name, value] of Object.entries(runtime)) {
+    if (name === 'encrypt.key-secret' || name === 'encrypt.format') continue;
     if (name !== 'lazy-refcounts') throw new ImageError('request/invalid-option', { name });
     if (value !== 'on' && value !== 'off') {
       throw new ImageError('request/invalid-value', { reason: `Parameter '${name}' expects 'on' or 'off'`, name });
@@ -68,6 +71,12 @@ function runtimeOptions(runtime: OpenRequest['runtime']): { lazyRefcounts: boole
     lazyRefcounts = value === 'on';
   }
   return { lazyRefcounts };
+}
+
+/** What the tables of an encrypted image point to is decrypted, also where nothing was ever written. */
+function startsAsZeroes(options: Readonly<Record<string, OptionValue>>): boolean {
+  const preallocated = options.preallocation !== undefined && options.preallocation !== 'off';
+  return chooseEncryption(options) === null || !(preallocated || options.data_file_raw === true);
 }
 
 function nodeOf(node: BlockNode): Qcow2Node {
@@ -94,6 +103,7 @@ export const qcow2: FormatDriver = {
   },
   open: openQcow2,
   create: createQcow2,
+  startsAsZeroes,
   facts: (node) => qcow2Facts(stateOf(node), listSnapshots(stateOf(node))),
   check: (node, job) => checkQcow2(stateOf(node), job),
   measure: measureQcow2,

@@ -1,6 +1,7 @@
 // What a qcow2 image says of itself, in qemu-img's spelling and order.
 import type { FactTree, FactValue, ImageFacts, SnapshotFacts } from '../driver.ts';
 import { readBitmaps } from './bitmaps.ts';
+import { encryptionFacts } from './encryption.ts';
 import type { Qcow2State } from './state.ts';
 
 /** Throws `qcow2/bitmap-directory` and what reading the directory throws. */
@@ -50,5 +51,5 @@ function version3(state: Qcow2State): FactTree {
 }
 
 function encryption(state: Qcow2State): { encrypt?: FactTree } {
-  return state.encrypted ? { encrypt: { format: state.cryptName } } : {};
+  return state.encrypted ? { encrypt: encryptionFacts(state) } : {};
 }

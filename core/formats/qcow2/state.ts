@@ -2,6 +2,7 @@
 import type { BackingReference, Cipher, ImageFile } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { alignDown } from '../../block/units.ts';
+import type { LuksInside } from './encryption.ts';
 import { L2Tables } from './l2.ts';
 import { findExtension, readHeader, textOf, type HeaderOptions, type Qcow2Header } from './header.ts';
 import type { Layout } from './layout.ts';
@@ -20,6 +21,8 @@ export class Qcow2State {
   openDataFile: (() => Storage) | null = null;
   /** Set once the keys of an encrypted image are there; without it guest data is refused (`qcow2/encrypted`). */
   cipher: Cipher | null = null;
+  /** The LUKS header of an image encrypted with LUKS; its key slots are changed in place. */
+  luks: LuksInside | null = null;
   /** The L2 tables of the active disk and of all snapshots. */
   readonly tables: L2Tables;
   /** The active L1 table in halves. `fields.l1_size` entries. */

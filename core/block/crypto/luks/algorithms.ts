@@ -109,6 +109,24 @@ export interface AlgorithmChoice {
   readonly hash: string | null;
 }
 
+/** The names among creation options; `prefix` is what stands before them (`encrypt.` in qcow2). */
+export function namedAlgorithms(
+  options: Readonly<Record<string, string | number | boolean>>,
+  prefix = '',
+): AlgorithmChoice {
+  const text = (name: string): string | null => {
+    const value = options[prefix + name];
+    return value === undefined ? null : String(value);
+  };
+  return {
+    cipher: text('cipher-alg'),
+    mode: text('cipher-mode'),
+    generator: text('ivgen-alg'),
+    generatorHash: text('ivgen-hash-alg'),
+    hash: text('hash-alg'),
+  };
+}
+
 /**
  * The algorithms of a new header, with QEMU's defaults. Throws `luks/choice` for a value that is none, `luks/cipher-unknown` for a
  * cipher that LUKS has no name for, `luks/cipher-missing` for one that cannot be done here, `luks/mode-cipher`, `crypto/essiv-*`.

@@ -233,7 +233,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'reading what qemu wrote', () =
       let made = runQemuImg(create);
       for (let tries = 0; tries < 20 && made.stderr.includes('CPU usage'); tries++) made = runQemuImg(create);
       expect(made.status, made.stderr).toBe(0);
-      withImage(file, { withBacking: false }, (node) => {
+      withImage(file, { guestData: false }, (node) => {
         expect(node.size).toBe(4 * MiB);
         expect(() => node.map({ start: 0, length: 512 })).toThrow(expect.objectContaining({ code: 'qcow2/encrypted' }));
       });
