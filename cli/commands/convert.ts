@@ -93,6 +93,10 @@ export const spec = defineCommand({
     bitmaps: { long: ['bitmaps'], meaning: 'copy dirty bitmaps too' },
     skipBroken: { long: ['skip-broken-bitmaps'], meaning: 'leave inconsistent bitmaps out (with --bitmaps)' },
     verify: { long: ['verify'], meaning: 'read the result back and compare it before it gets its name' },
+    keepIdentity: {
+      long: ['keep-identity'],
+      meaning: 'give the target the ids (UUID, GUIDs, CID) of the source; it gets new ones otherwise',
+    },
     dryRun: { long: ['dry-run'], meaning: 'say what would happen, and do nothing' },
     bar: sharedOptions.bar,
     progress: sharedOptions.progress,
@@ -215,6 +219,8 @@ function refuseConflicts(args: Arguments<Key>): void {
   refuse(args.has('targetIsZero') && !args.has('noCreate'), '--target-is-zero requires use of -n flag');
   refuse(args.has('skipBroken') && !args.has('bitmaps'), 'Use of --skip-broken-bitmaps requires --bitmaps');
   const several = args.operands.length > 2;
+  refuse(args.has('keepIdentity') && several, 'Several sources have no common identity');
+  refuse(args.has('keepIdentity') && args.has('noCreate'), 'An existing target keeps its own identity');
   refuse(args.has('bitmaps') && several, 'Copying bitmaps only possible with single source');
   refuse(several && args.has('snapshot'), 'No support for concatenating multiple snapshot');
 }
@@ -271,6 +277,7 @@ function readParams(
     rate: numbers.rate,
     salvage: args.has('salvage'),
     verify: args.has('verify'),
+    keepIdentity: args.has('keepIdentity'),
   };
 }
 

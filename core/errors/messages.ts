@@ -47,6 +47,8 @@ const table = {
   // opening
   'format/unknown': (d) => `Unknown driver '${d.name}'`,
   'format/unknown-output': (d) => `Unknown file format '${d.name}'`,
+  'format/ambiguous': (d) =>
+    `The file can be read as ${d.first} and as ${d.second}, and means something else in each; say which it is (-f)`,
   'format/no-create': (d) => `Format driver '${d.name}' does not support image creation`,
   'format/read-only': (d) => `${d.format} images are only read here`,
   'gate/loop': (d) => `Backing file '${d.name}' creates an infinite loop.`,
@@ -60,6 +62,7 @@ const table = {
   'convert/create': (d) => `${d.target}: error while converting ${d.format}: ${d.reason}`,
   'convert/no-compression': 'Compression not supported for this file format',
   'convert/no-backing': (d) => `Backing file not supported for file format '${d.format}'`,
+  'convert/no-identity': (d) => `A ${d.target} image cannot carry the identity of a ${d.source} image`,
   'convert/no-snapshots': (d) =>
     `Failed to load snapshot: Block format '${d.format}' used by device '' does not support temporarily loading internal snapshots`,
   'convert/too-small': 'output file is smaller than input file',

@@ -33,6 +33,8 @@ export interface OpenRequest {
   readonly withBacking: boolean;
   /** Settings of the one who opens, not of the image (`offset`/`size` of raw, `lazy-refcounts` of qcow2, …); unknown names are refused. */
   readonly runtime: Readonly<Record<string, string>>;
+  /** The image was created a moment ago and no name points to it yet: its ids are right as they are. */
+  readonly fresh?: boolean;
   /** Open even if the image is marked corrupt or needs repair: check does. */
   readonly forRepair: boolean;
   /**
@@ -162,6 +164,14 @@ export interface Measurement {
   readonly fullyAllocated: number;
 }
 
+/** Ids of an image, as far as a new image can be given them. */
+export interface ImageIdentity {
+  /** The id of the disk (a UUID), whatever the format; null: it has none. */
+  readonly disk: string | null;
+  /** Creation options that give a new image of the same format the same identity. */
+  readonly options: Readonly<Record<string, OptionValue>>;
+}
+
 /** Internal snapshots. Ids and names are looked up as qemu-img does: id first, then name. */
 export interface SnapshotDriver {
   list(node: BlockNode): readonly SnapshotFacts[];
@@ -188,6 +198,10 @@ export interface FormatDriver {
   create?(request: CreateRequest): void;
   /** False: what was never written to a new image with these options reads as noise (encrypted in place). Absent: as zeroes. */
   startsAsZeroes?(options: Readonly<Record<string, OptionValue>>): boolean;
+  /** The ids by which others know this image. Absent: the format has none. */
+  identity?(node: BlockNode): ImageIdentity;
+  /** The creation option that takes another image's `disk` id. */
+  readonly diskIdOption?: string;
   /** Virtual size that `create` will give for the size asked (VHD rounds to its geometry). Absent: whole sectors. */
   sizeFor?(size: number, options: Readonly<Record<string, OptionValue>>): number;
   facts(node: BlockNode): ImageFacts;

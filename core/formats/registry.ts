@@ -27,9 +27,16 @@ export function driverNamed(name: string): FormatDriver {
   return driver;
 }
 
-/** The driver whose format these first and last bytes are. */
+/**
+ * The driver whose format these first and last bytes are. A guest decides how its disk begins and ends: a fixed VHD may look like
+ * qcow2 from the front, a qcow2 like a VHD from behind. Where two formats claim a file nothing is guessed: `format/ambiguous`.
+ */
 export function probe(head: Uint8Array, tail: Uint8Array, size?: number): FormatDriver {
-  return drivers.find((driver) => driver.probe(head, tail, size)) ?? raw;
+  const [first, second] = drivers.filter((driver) => driver.probe(head, tail, size));
+  if (first !== undefined && second !== undefined) {
+    throw new ImageError('format/ambiguous', { first: first.id, second: second.id });
+  }
+  return first ?? raw;
 }
 
 /** The driver called `name`, for a new image. Throws `format/unknown-output`. */

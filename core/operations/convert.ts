@@ -54,6 +54,8 @@ export interface ConvertParams {
   readonly salvage: boolean;
   /** Read the result back and compare it with the source before it gets its name. */
   readonly verify: boolean;
+  /** Give the target the ids of the only source. */
+  readonly keepIdentity: boolean;
   readonly policy?: GatePolicy | undefined;
   /** Hands out the passphrase of a new encrypted target, and of the layer below it. */
   readonly secret?: SecretSource | undefined;
@@ -90,7 +92,7 @@ export async function convert(params: ConvertParams, job: Job): Promise<ConvertR
     const parts = layOut(nodes);
     const length = parts.reduce((sum, part) => sum + part.length, 0);
     return params.existing === null
-      ? await convertToNew(params, parts, length, job)
+      ? await convertToNew(withIdentity(params, opened), parts, length, job)
       : await convertOver(params, params.existing, parts, length, job);
   } finally {
     for (const view of views) view.close();
@@ -106,6 +108,22 @@ function snapshotView(image: OpenedImage, snapshot: string | null, views: BlockN
   const view = image.driver.snapshots.open(image.node, snapshot);
   views.push(view);
   return view;
+}
+
+/** The creation options with those that keep the source's ids. Throws `convert/no-identity`. */
+function withIdentity(params: ConvertParams, opened: readonly OpenedImage[]): ConvertParams {
+  const [source] = opened;
+  if (!params.keepIdentity || source === undefined) return params;
+  const target = createDriverNamed(params.format);
+  const identity = source.driver.identity?.(source.node);
+  if (identity !== undefined && target.id === source.driver.id) {
+    return { ...params, options: { ...identity.options, ...params.options } };
+  }
+  const { diskIdOption } = target;
+  if (identity === undefined || identity.disk === null || diskIdOption === undefined) {
+    throw new ImageError('convert/no-identity', { source: source.driver.id, target: target.id });
+  }
+  return { ...params, options: { [diskIdOption]: identity.disk, ...params.options } };
 }
 
 /** The sources one behind the other, each in whole sectors. */
@@ -213,6 +231,7 @@ function createTarget(
     gate,
     withBacking: backing !== null,
     runtime: keySettings(params.options),
+    fresh: true,
     forRepair: false,
     secret: params.secret,
   });

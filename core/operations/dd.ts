@@ -63,6 +63,7 @@ export async function dd(params: DdParams, job: Job): Promise<DdResult> {
       rate: 0,
       salvage: false,
       verify: false,
+      keepIdentity: false,
     },
     job,
   );

@@ -39,6 +39,11 @@ export const vdi: FormatDriver = {
   open: openVdi,
   create: createVdi,
   sizeFor: sizeOfNew,
+  identity(node) {
+    const { uuid_create: disk, uuid_modify: modification } = ours(node).header.values;
+    return { disk, options: { uuid: disk, modify_uuid: modification } };
+  },
+  diskIdOption: 'uuid',
   facts: (node) => vdiFacts(ours(node)),
   regions: (node, role = 'file') => vdiRegions(ours(node), role),
   check: (node, job) => checkVdi(ours(node), job),

@@ -61,6 +61,11 @@ export const vhd: FormatDriver = {
   open: openVhd,
   create: createVhd,
   sizeFor: (size, values) => roundSize(size, values.force_size === true).size,
+  identity(node) {
+    const { unique_id: disk } = ours(node).footer;
+    return { disk, options: { uuid: disk } };
+  },
+  diskIdOption: 'uuid',
   facts: (node) => vhdFacts(ours(node)),
   regions: (node, role = 'file') => vhdRegions(ours(node), role),
   check: (node, job) => checkVhd(ours(node), job),

@@ -77,6 +77,11 @@ export const vhdx: FormatDriver = {
   open: openVhdx,
   create: createVhdx,
   sizeFor: (size, values) => alignUp(size, values.logical_sector_size === 4096 ? 4096 : 512),
+  identity(node) {
+    const { virtualDiskId: disk } = ours(node).image.metadata;
+    return { disk, options: { virtual_disk_id: disk, data_write_guid: ours(node).dataWriteGuid } };
+  },
+  diskIdOption: 'virtual_disk_id',
   facts: (node) => vhdxFacts(ours(node)),
   regions: (node, role = 'file') => vhdxRegions(ours(node), role),
   check: (node, job) => checkVhdx(ours(node), job),

@@ -1,6 +1,7 @@
 // vmdk: VMware's virtual disks, in one file or many.
 import type { BlockNode } from '../../block/node.ts';
 import type { FormatDriver } from '../driver.ts';
+import { cidText } from './descriptor.ts';
 import { checkVmdk } from './check.ts';
 import { createVmdk } from './create.ts';
 import { vmdkFacts } from './facts.ts';
@@ -25,6 +26,7 @@ export const vmdk: FormatDriver = {
   probe: probeVmdk,
   open: openVmdk,
   create: createVmdk,
+  identity: (node) => ({ disk: null, options: { cid: cidText(ours(node).descriptor.cid) } }),
   facts: (node) => vmdkFacts(ours(node)),
   regions: (node, role = 'file') => vmdkRegions(ours(node), role),
   check: (node, job) => checkVmdk(ours(node), job),
