@@ -91,7 +91,7 @@ function openParts(opening: Opening): VmdkNode {
   return new WritableVmdkNode(opened, {
     writers,
     gate: request.gate,
-    keepCid: request.fresh === true,
+    keepCid: request.fresh === true || request.runtime['keep-cid'] === 'on',
   });
 }
 
