@@ -87,8 +87,8 @@ export function isPresent(state: number): boolean {
 }
 
 /**
- * The place of a present payload block, checked: behind the header section, in the file as far as the disk reaches into it (QEMU cuts
- * the last block of a fixed disk short). Throws `vhdx/block-outside`, `vhdx/block-cut`, `vhdx/block-overlap`.
+ * The place of a present block, checked: behind the header section, and with its first `needed` bytes in the file (QEMU cuts the last
+ * block of a fixed disk short, others are cut by accident). Throws `vhdx/block-outside`, `vhdx/block-cut`, `vhdx/block-overlap`.
  */
 export function checkedPlace(
   table: BlockTable,

@@ -83,7 +83,7 @@ export class VhdxNode implements BlockNode {
       case payloadState.unmappedOld:
         return { kind: 'zero', length: this.#joined(range, block, length, readsZero), explicit: true };
       case payloadState.fullyPresent: {
-        const offset = this.placeOf(block) + within;
+        const offset = this.placeOf(block, within + 1) + within;
         const joined = this.#contiguous(range, block, length, offset);
         return this.#data(joined, offset);
       }
@@ -104,9 +104,8 @@ export class VhdxNode implements BlockNode {
     }
   }
 
-  /** The checked place in the file of a present block. */
-  placeOf(block: number): number {
-    const needed = Math.min(this.disk.blockSize, this.disk.virtualSize - block * this.disk.blockSize);
+  /** The place in the file of a present block, which the file has `needed` bytes of at least. */
+  placeOf(block: number, needed = 1): number {
     return checkedPlace(this.table, this.table.payload(block), needed, this.file);
   }
 
@@ -151,13 +150,15 @@ export class VhdxNode implements BlockNode {
     const from = Math.floor(within / sector);
     const run = bitmap.run(first + from, Math.ceil((within + length) / sector) - from);
     const reach = Math.min(length, (from + run.length) * sector - within);
-    if (run.set) return this.#data(reach, this.placeOf(block) + within);
+    if (run.set) return this.#data(reach, this.placeOf(block, within + 1) + within);
     if (this.parent === null) return { kind: 'zero', length: reach, explicit: false };
     return { kind: 'below', length: reach, node: this.parent, offset: range.start };
   }
 
-  #data(length: number, offset: number): Mapping {
+  /** Bytes of the file, as far as it has them: where it was cut short, the rest of the block cannot be read. */
+  #data(wanted: number, offset: number): Mapping {
     const { file, replayed } = this.image;
+    const length = Math.min(wanted, this.file.size - offset);
     const storage = replayed !== null && replayed.changes(offset, length) ? replayed : file;
     return { kind: 'data', length, storage, offset, writable: file.writable };
   }
