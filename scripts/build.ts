@@ -34,7 +34,7 @@ async function bundle(): Promise<void> {
       format: 'esm',
       entryFileNames: '[name].js',
       chunkFileNames: '[name]-[hash].js',
-      minify: false,
+      minify: { compress: true, mangle: false, codegen: true },
     });
     fs.chmodSync(fresh, 0o755);
     fs.rmSync(out, { recursive: true, force: true });
