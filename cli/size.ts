@@ -1,4 +1,5 @@
 // Sizes as qemu-img reads them: decimal with a fraction, hexadecimal, suffixes b k M G T P E in steps of 1024.
+import { threeSignificantDigits } from './rounding.ts';
 
 /** `value` null: not a size (`invalid`), or more than 64 bits hold (`range`). `hexSuffix`: allowed, and frowned upon. */
 export interface ParsedSize {
@@ -33,13 +34,5 @@ export function humanSize(bytes: number): string {
   const units = ['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei'];
   let power = 0;
   while (power < units.length - 1 && bytes * 1.024 >= 1024 ** (power + 1)) power++;
-  return `${threeDigits(bytes / 1024 ** power)} ${units[power]}B`;
-}
-
-/** C's `%.3g`. */
-function threeDigits(value: number): string {
-  const text = value.toPrecision(3);
-  const [digits = '', exponent] = text.split('e+');
-  const short = digits.includes('.') ? digits.replace(/\.?0+$/, '') : digits;
-  return exponent === undefined ? short : `${short}e+${exponent.padStart(2, '0')}`;
+  return `${threeSignificantDigits(bytes / 1024 ** power)} ${units[power]}B`;
 }
