@@ -10,15 +10,17 @@ const usualBudget = 96 * 1024 * 1024;
 
 const none = 0;
 const bits = 1;
-const bytes = 2;
-const words = 3;
+const nibbles = 2;
+const bytes = 3;
+const words = 4;
 
-/** Bytes that must be taken anew before pages are looked through again for such a value. */
-const compactStep = 16 * 1024 * 1024;
+/** The highest count that a page of each width holds, and the bytes it takes. */
+const highest = [0, 1, 15, 0xff, 0xffff_ffff] as const;
+const pageBytes = [0, pageClusters / 8, pageClusters / 2, pageClusters, pageClusters * 4] as const;
 
 /**
  * Counters for cluster numbers below 2^31. A page that holds one value throughout (nothing yet, or every cluster counted once, as in
- * a disk that was written from end to end) takes no memory; the others have 1, 8 or 32 bits per cluster.
+ * a disk that was written from end to end) takes no memory; the others have 1, 4, 8 or 32 bits per cluster.
  */
 export class ClusterCounts {
   /** Clusters that the file has, or that were counted: the higher of the two. At most the size given plus one page. */
@@ -29,9 +31,11 @@ export class ClusterCounts {
   readonly #uniform: Uint8Array;
   readonly #bitsSet: Uint16Array;
   readonly #bitPages: (Uint32Array | null)[];
+  /** Pages of 4 and of 8 bits per cluster. */
   readonly #bytePages: (Uint8Array | null)[];
   readonly #wordPages: (Uint32Array | null)[];
   #held = 0;
+  /** Bytes held when pages were last looked through for one value; not again before much more is taken. */
   #compactedAt = 0;
 
   /** `size` clusters, none counted yet. `file` names the image in the error; `budget`: bytes of memory at most. */
@@ -54,6 +58,8 @@ export class ClusterCounts {
     switch (this.#level[page] ?? none) {
       case bits:
         return ((this.#bitPages[page]?.[at >>> 5] ?? 0) >>> (at & 31)) & 1;
+      case nibbles:
+        return ((this.#bytePages[page]?.[at >>> 1] ?? 0) >>> ((at & 1) * 4)) & 15;
       case bytes:
         return this.#bytePages[page]?.[at] ?? 0;
       case words:
@@ -77,19 +83,23 @@ export class ClusterCounts {
     const page = cluster >>> pageBits;
     const at = cluster & (pageClusters - 1);
     if (cluster >= this.size) this.size = cluster + 1;
-    const level = this.#level[page] ?? none;
-    if (level === none || level === bits) this.#widenToBytes(page);
+    const count = Math.min(this.get(cluster) + by, 0xffff_ffff);
+    while (count > (highest[this.#level[page] ?? none] ?? 0)) this.#widen(page);
+    this.#put(page, at, count);
+  }
+
+  /** Sets a counter of a page that is wide enough and not one of bits. */
+  #put(page: number, at: number, count: number): void {
     const bytePage = this.#bytePages[page] ?? null;
-    if (bytePage !== null) {
-      const count = (bytePage[at] ?? 0) + by;
-      if (count <= 0xff) {
-        bytePage[at] = count;
-        return;
-      }
-      this.#widenToWords(page, bytePage);
+    if (this.#level[page] === nibbles && bytePage !== null) {
+      const shift = (at & 1) * 4;
+      bytePage[at >>> 1] = ((bytePage[at >>> 1] ?? 0) & (0xf0 >>> shift)) | (count << shift);
+    } else if (bytePage !== null) {
+      bytePage[at] = count;
+    } else {
+      const wordPage = this.#wordPages[page] ?? null;
+      if (wordPage !== null) wordPage[at] = count;
     }
-    const wordPage = this.#wordPages[page] ?? null;
-    if (wordPage !== null) wordPage[at] = Math.min((wordPage[at] ?? 0) + by, 0xffff_ffff);
   }
 
   /** Counts a cluster that nothing refers to yet; false, and nothing is done, when it was counted or its page is wide already. */
@@ -163,31 +173,26 @@ export class ClusterCounts {
     }
   }
 
-  #widenToBytes(page: number): void {
-    this.#take(pageClusters);
-    const wide = new Uint8Array(pageClusters);
-    const narrow = this.#bitPages[page] ?? null;
-    if (narrow === null) {
-      wide.fill(this.#uniform[page] ?? 0);
-    } else {
-      for (let at = 0; at < pageClusters; at++) wide[at] = ((narrow[at >>> 5] ?? 0) >>> (at & 31)) & 1;
-      this.#bitPages[page] = null;
-      this.#held -= pageClusters / 8;
-    }
-    this.#bytePages[page] = wide;
-    this.#level[page] = bytes;
-  }
-
-  #widenToWords(page: number, narrow: Uint8Array): void {
-    this.#take(pageClusters * 4);
-    this.#wordPages[page] = Uint32Array.from(narrow);
-    this.#bytePages[page] = null;
-    this.#held -= pageClusters;
-    this.#level[page] = words;
+  /** Gives a page the next width (at least nibbles, or what its one value needs). */
+  #widen(page: number): void {
+    const level = this.#level[page] ?? none;
+    const start = page * pageClusters;
+    const uniform = level === none ? (this.#uniform[page] ?? 0) : null;
+    let wider = Math.max(nibbles, level + 1);
+    while (uniform !== null && uniform > (highest[wider] ?? 0)) wider++;
+    this.#take(pageBytes[wider] ?? 0);
+    const counts = Uint32Array.from({ length: pageClusters }, (_, at) => this.get(start + at));
+    this.#bitPages[page] = null;
+    this.#bytePages[page] = wider === words ? null : new Uint8Array(pageBytes[wider] ?? 0);
+    this.#wordPages[page] = wider === words ? counts : null;
+    // Making room may have given this very page back.
+    this.#held -= pageBytes[this.#level[page] ?? none] ?? 0;
+    this.#level[page] = wider;
+    if (wider !== words) for (let at = 0; at < pageClusters; at++) this.#put(page, at, counts[at] ?? 0);
   }
 
   #take(length: number): void {
-    if (this.#held + length > this.#budget && this.#held >= this.#compactedAt + compactStep) this.#compact();
+    if (this.#held + length > this.#budget && this.#held >= this.#compactedAt + this.#budget / 8) this.#compact();
     if (this.#held + length > this.#budget) {
       throw new ImageError('qcow2/check-memory', { allowed: this.#budget }, { file: this.#file });
     }
@@ -198,11 +203,13 @@ export class ClusterCounts {
   #compact(): void {
     this.#bytePages.forEach((page, index) => {
       const first = page?.[0] ?? 0;
+      const level = this.#level[index] ?? none;
       if (page === null || !page.every((count) => count === first)) return;
+      if (level === nibbles && (first & 15) !== first >>> 4) return;
       this.#bytePages[index] = null;
-      this.#held -= pageClusters;
+      this.#held -= pageBytes[level] ?? 0;
       this.#level[index] = none;
-      this.#uniform[index] = first;
+      this.#uniform[index] = level === nibbles ? first & 15 : first;
     });
     this.#compactedAt = this.#held;
   }

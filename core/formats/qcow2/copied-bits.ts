@@ -52,7 +52,8 @@ export function* checkCopiedBits(state: Qcow2State, stored: StoredRefcounts, job
         const shown = `l1_index=${done + index} l1_entry=${hexEntry(high, low)} refcount=${stored.exact(cluster)}`;
         yield corruption('copied-l2', `ERROR OFLAG_COPIED L2 cluster: ${shown}`, where, repair);
       }
-      if (offset < storage.size) yield* table(state, stored, walk.table(offset, piece, index), offset);
+      const halves = offset < storage.size ? walk.table(offset, piece, index) : null;
+      if (halves !== null) yield* table(state, stored, halves, offset);
     }
   }
 }
@@ -69,25 +70,40 @@ function* table(
   halves: Uint32Array,
   offset: number,
 ): Generator<Finding, void, void> {
-  const { layout, external } = state;
+  const { layout, external, storage } = state;
   const stride = layout.extendedL2 ? 4 : 2;
-  for (let index = 0; index < layout.l2Entries; index++) {
+  let index = nextWrong(state, stored, halves, 0);
+  while (index < layout.l2Entries) {
     const high = halves[index * stride] ?? 0;
     const low = halves[index * stride + 1] ?? 0;
-    if ((high & entry.compressed) !== 0) continue;
-    const data = entryOffset(high, low);
-    const copied = high >= entry.copied;
-    const zero = !layout.extendedL2 && (low & entry.zero) !== 0;
-    if (data === 0 && (zero || !external || !copied)) continue;
-    const cluster = Math.floor(data / layout.clusterSize);
+    const cluster = Math.floor(entryOffset(high, low) / layout.clusterSize);
     if (!external && stored.unreadable(cluster)) {
       yield* complaint(stored, cluster);
-      continue;
+    } else {
+      const where = { file: storage.name, offset: offset + index * layout.l2EntrySize, field: 'L2 entry' };
+      const refcount = external ? '1' : stored.exact(cluster);
+      const text = `ERROR OFLAG_COPIED data cluster: l2_entry=${hexEntry(high, low)} refcount=${refcount}`;
+      yield corruption('copied-data', text, where, repair);
     }
-    if (copied === (external || stored.isOne(cluster))) continue;
-    const refcount = external ? '1' : stored.exact(cluster);
-    const where = { file: state.storage.name, offset: offset + index * layout.l2EntrySize, field: 'L2 entry' };
-    const text = `ERROR OFLAG_COPIED data cluster: l2_entry=${hexEntry(high, low)} refcount=${refcount}`;
-    yield corruption('copied-data', text, where, repair);
+    index = nextWrong(state, stored, halves, index + 1);
   }
+}
+
+/** The next entry from `from` on whose copied bit is not as it should be, or whose refcount cannot be read; or the end. */
+function nextWrong(state: Qcow2State, stored: StoredRefcounts, halves: Uint32Array, from: number): number {
+  const { external } = state;
+  const { extendedL2, l2Entries, clusterSize } = state.layout;
+  const stride = extendedL2 ? 4 : 2;
+  for (let index = from; index < l2Entries; index++) {
+    const high = halves[index * stride] ?? 0;
+    const low = halves[index * stride + 1] ?? 0;
+    if ((high === 0 && low === 0) || (high & entry.compressed) !== 0) continue;
+    const offset = entryOffset(high, low);
+    const copied = high >= entry.copied;
+    if (offset === 0 && ((!extendedL2 && (low & entry.zero) !== 0) || !external || !copied)) continue;
+    const cluster = Math.floor(offset / clusterSize);
+    if (copied !== (external || stored.isOne(cluster))) return index;
+    if (!copied && !external && stored.unreadable(cluster)) return index;
+  }
+  return l2Entries;
 }

@@ -48,7 +48,7 @@ export function fileOwners(
   }
   for (const l2 of eachL2Table(state, table)) {
     owners.set(l2.offset / clusterSize, 1, owner.l2);
-    if (!state.external) ownEntries(state, l2.halves, owners, l2.active);
+    if (!state.external && l2.halves !== null) ownEntries(state, l2.halves, owners, l2.active);
   }
   return owners;
 }
@@ -57,7 +57,9 @@ export function fileOwners(
 export function dataFileOwners(state: Qcow2State, table: SnapshotTable): ClusterOwners {
   const { data, layout } = state;
   const owners = new ClusterOwners(Math.ceil(data.size / layout.clusterSize), data.name);
-  for (const { halves, active } of eachL2Table(state, table)) ownEntries(state, halves, owners, active);
+  for (const { halves, active } of eachL2Table(state, table)) {
+    if (halves !== null) ownEntries(state, halves, owners, active);
+  }
   return owners;
 }
 
@@ -97,10 +99,10 @@ function ownEntries(state: Qcow2State, halves: Uint32Array, owners: ClusterOwner
   owners.set(runStart, runLength, runKind);
 }
 
-/** An L2 table that some L1 entry leads to. `halves` is valid until the next one. */
+/** An L2 table that some L1 entry leads to. `halves` is valid until the next one; null: there are only zeroes in it. */
 interface L2Table {
   readonly offset: number;
-  readonly halves: Uint32Array;
+  readonly halves: Uint32Array | null;
   /** The active L1 table leads to it (or a snapshot's does, only). */
   readonly active: boolean;
 }

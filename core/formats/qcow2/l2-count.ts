@@ -27,8 +27,6 @@ export class L2Scan {
   reported = 0;
   /** An active table has an entry that is not sound, or whose copied bit does not agree with the stored refcount. */
   suspicious = false;
-  /** The table before had no entry at all. */
-  lastWasEmpty = false;
   readonly #storage: Storage;
   readonly #layout: Layout;
   readonly #external: boolean;
@@ -69,6 +67,15 @@ export class L2Scan {
     for (let cluster = Math.floor(offset / clusterSize); cluster <= last; cluster++) yield* this.#reference(cluster);
   }
 
+  /** One reference to a cluster in the file that can have one more; false, and nothing is done, when there is more to it. */
+  sound(cluster: number): boolean {
+    if (!Number.isInteger(cluster) || cluster >= this.#fileClusters) return false;
+    if (this.#counts.mark(cluster)) return true;
+    if (this.#counts.get(cluster) >= this.#layout.refcountMax) return false;
+    this.#counts.add(cluster);
+    return true;
+  }
+
   *#reference(cluster: number): Generator<Finding, void, void> {
     if (this.#counts.get(cluster) < this.#layout.refcountMax) {
       this.#counts.add(cluster);
@@ -83,7 +90,6 @@ export class L2Scan {
   /** Counts what the L2 table `halves` at `offset` of the file refers to, and what it maps in `count`. */
   *table(halves: Uint32Array, offset: number, count: L2Count, active: boolean): Generator<Finding, void, void> {
     this.#next = 0;
-    this.lastWasEmpty = true;
     const entries = this.#layout.l2Entries;
     let index = this.#sound(halves, 0, count, active);
     while (index < entries) {
@@ -105,7 +111,6 @@ export class L2Scan {
     const oddBits = (2 ** clusterBits - 1) & ~entry.zero;
     let { allocated, fragmented } = count;
     let next = this.#next;
-    let empty = this.lastWasEmpty;
     let suspicious = this.suspicious;
     let index = from;
     for (; index < entries; index++) {
@@ -114,7 +119,6 @@ export class L2Scan {
       const low = halves[at + 1] ?? 0;
       const allocatedParts = extendedL2 ? (halves[at + 3] ?? 0) : 0;
       if (high === 0 && low === 0 && allocatedParts === 0) continue;
-      empty = false;
       if ((high & entry.compressed) !== 0) {
         const zeroParts = extendedL2 ? (halves[at + 2] ?? 0) : 0;
         if (high >= entry.copied || external || allocatedParts !== 0 || zeroParts !== 0) break;
@@ -161,7 +165,6 @@ export class L2Scan {
     count.allocated = allocated;
     count.fragmented = fragmented;
     this.#next = next;
-    this.lastWasEmpty = empty;
     this.suspicious = suspicious;
     return index;
   }

@@ -22,7 +22,7 @@ const mostClusters = 0x7fff_ffff;
 const l1Piece = 128 * 1024;
 
 /** Entries of L2 tables that may be gone through again because several L1 entries lead to the same damaged table. */
-const rescannedEntries = 64 * 1024 * 1024;
+const rescannedEntries = 4 * 1024 * 1024;
 
 /** Memory for remembering which L2 tables were gone through. */
 const tableBudget = 16 * 1024 * 1024;
@@ -178,8 +178,8 @@ export class ReferenceCount {
       yield corruption('l1-reserved', text, where, repairEntry);
     }
     const offset = entryOffset(high, low);
-    yield* this.#scan.region(offset, layout.clusterSize);
     const cluster = offset / layout.clusterSize;
+    if (!this.#scan.sound(cluster)) yield* this.#scan.region(offset, layout.clusterSize);
     if (!Number.isInteger(cluster)) {
       this.#suspicious = true;
       const text = `ERROR l2_offset=${offset.toString(16)}: Table is not cluster aligned; L1 entry corrupted`;
@@ -211,8 +211,8 @@ export class ReferenceCount {
   *#l2(offset: number, piece: Uint32Array, index: number, active: boolean): Generator<Finding, void, void> {
     const { clusterSize } = this.#state.layout;
     const count = active ? this.#active : this.#others;
-    if (this.#scan.lastWasEmpty && this.#walk.isHole(offset)) return;
-    yield* this.#scan.table(this.#walk.table(offset, piece, index), offset, count, active);
+    const halves = this.#walk.table(offset, piece, index);
+    if (halves !== null) yield* this.#scan.table(halves, offset, count, active);
     this.#progress += clusterSize;
     if (this.#progress % (16 * 1024 * 1024) === 0) {
       this.#job.throwIfCancelled();
@@ -228,7 +228,8 @@ export class ReferenceCount {
     for (const [cluster, times] of this.#again.counted()) {
       this.#job.throwIfCancelled();
       const offset = cluster * clusterSize;
-      yield* this.#scan.repeat(this.#walk.table(offset, none, 0), times);
+      const halves = this.#walk.table(offset, none, 0);
+      if (halves !== null) yield* this.#scan.repeat(halves, times);
     }
   }
 

@@ -15,6 +15,7 @@ export class TableWalk {
   readonly #bytes: Uint8Array;
   #start = 0;
   #length = 0;
+  #empty = false;
   #holeStart = 0;
   #holeEnd = 0;
 
@@ -27,11 +28,16 @@ export class TableWalk {
   }
 
   /**
-   * The table at `offset` in halves, valid until the next call. `next` and `index` say what is likely asked for afterwards: entries
-   * of an L1 table behind the one that led here. Throws `storage/*`.
+   * The table at `offset` in halves, valid until the next call; null: all its entries are zero. `next` and `index` say what is likely
+   * asked for afterwards: entries of an L1 table behind the one that led here. Throws `storage/*`.
    */
-  table(offset: number, next: Uint32Array, index: number): Uint32Array {
-    if (offset < this.#start || offset + this.#tableSize > this.#start + this.#length) this.#fill(offset, next, index);
+  table(offset: number, next: Uint32Array, index: number): Uint32Array | null {
+    if (offset < this.#start || offset + this.#tableSize > this.#start + this.#length) {
+      // Asking the file system about every table costs more than reading it, unless the tables are empty.
+      if (this.#empty && this.#isHole(offset)) return null;
+      this.#fill(offset, next, index);
+    }
+    if (this.#empty) return null;
     const at = offset - this.#start;
     if (at % 4 === 0) return new Uint32Array(this.#buffer, at, this.#tableSize / 4);
     return new Uint32Array(this.#buffer.slice(at, at + this.#tableSize));
@@ -45,13 +51,14 @@ export class TableWalk {
     }
     const piece = this.#bytes.subarray(0, length);
     readPadded(this.#storage, piece, offset);
+    this.#empty = piece[0] === 0 && Buffer.compare(piece.subarray(1), piece.subarray(0, length - 1)) === 0;
     if (littleEndian) Buffer.from(this.#buffer, 0, length).swap32();
     this.#start = offset;
     this.#length = length;
   }
 
-  /** The file keeps no bytes for the table at `offset`, or it lies past the end: all its entries are zero. */
-  isHole(offset: number): boolean {
+  /** The file keeps no bytes for the table at `offset`, or it lies past the end. */
+  #isHole(offset: number): boolean {
     const end = offset + this.#tableSize;
     if (offset >= this.#holeStart && end <= this.#holeEnd) return true;
     if (offset >= this.#storage.size) return true;
