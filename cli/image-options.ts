@@ -1,8 +1,9 @@
 // Names of images: plain paths, `json:{…}` and `--image-opts` descriptions, for the drivers file, raw and the formats over a file.
+import type { SecretSource } from '../core/block/crypto/secret.ts';
 import type { CacheMode } from '../core/block/file.ts';
 import { ImageError } from '../core/errors/image-error.ts';
 import { hasScheme } from '../core/formats/gate.ts';
-import { openImage, type OpenOptions } from '../core/formats/open.ts';
+import { openImage, type OpenOptions, type SettingsBelow } from '../core/formats/open.ts';
 import { driverNamed, findDriver } from '../core/formats/registry.ts';
 import { flatJson, type Json } from './json.ts';
 import { CommandError, openFailure, warn } from './print.ts';
@@ -32,6 +33,8 @@ export interface NamingOptions {
   readonly writable?: boolean;
   /** The exit code when it cannot be opened. */
   readonly exitCode?: number;
+  /** Hands out the passphrases of encrypted images. */
+  readonly secret?: SecretSource;
 }
 
 const cacheModes: readonly string[] = [
@@ -59,6 +62,7 @@ export function nameImage(name: string, how: NamingOptions = {}): NamedImage {
     ...(how.share === true ? { share: true } : {}),
     ...(how.cache === undefined ? {} : { cache: how.cache }),
     ...(how.writable === true ? { writable: true } : {}),
+    ...(how.secret === undefined ? {} : { secret: how.secret }),
   };
   try {
     if (how.imageOpts === true) {
@@ -157,6 +161,11 @@ class Level {
     return this.#values.has(name);
   }
 
+  /** It, or something below it, was given. */
+  names(name: string): boolean {
+    return [...this.#values.keys()].some((key) => key === name || key.startsWith(`${name}.`));
+  }
+
   raw(name: string): string | number | boolean | null | undefined {
     return this.#values.get(name);
   }
@@ -202,10 +211,17 @@ function takeNodeSettings(level: Level): NodeSettings {
   };
 }
 
+type SettingType = 'size' | 'bool' | 'text';
+
+const encryptSettings = { 'encrypt.format': 'text', 'encrypt.key-secret': 'text' } as const;
+
 /** The settings that a format takes from the one who opens, as `runtime` hands them over. */
-const formatSettings: Readonly<Record<string, Readonly<Record<string, 'size' | 'bool' | 'text'>>>> = {
+const formatSettings: Readonly<Record<string, Readonly<Record<string, SettingType>>>> = {
   raw: { offset: 'size', size: 'size' },
+  luks: { 'key-secret': 'text' },
+  qcow: encryptSettings,
   qcow2: {
+    ...encryptSettings,
     'lazy-refcounts': 'bool',
     'pass-discard-request': 'bool',
     'pass-discard-snapshot': 'bool',
@@ -219,6 +235,16 @@ const formatSettings: Readonly<Record<string, Readonly<Record<string, 'size' | '
     'cache-clean-interval': 'text',
   },
 };
+
+/** Without a stated format: whatever the content turns out to be may be encrypted. */
+const unstatedSettings: Readonly<Record<string, SettingType>> = {
+  ...formatSettings.raw,
+  ...formatSettings.luks,
+  ...encryptSettings,
+};
+
+/** Settings that belong to the name of an image: without them it is another disk, or none. */
+const strongSettings = ['offset', 'size', 'key-secret', 'encrypt.key-secret'];
 
 function fromDescription(name: string, description: Description, base: OpenOptions): NamedImage {
   const { path, options, strong } = readImage(new Level(description), base);
@@ -250,7 +276,7 @@ function readImage(level: Level, base: OpenOptions): ReadImage {
   }
   const settings = takeNodeSettings(level);
   const runtime: Record<string, string> = {};
-  for (const [key, type] of Object.entries(formatSettings[stated ?? 'raw'] ?? {})) {
+  for (const [key, type] of Object.entries(settingsOf(stated))) {
     if (!level.has(key)) continue;
     const value = takeSetting(level, key, type);
     if (value !== null) runtime[key] = value;
@@ -260,7 +286,7 @@ function readImage(level: Level, base: OpenOptions): ReadImage {
   }
   const backing = readBacking(level, stated, base);
   const shown: Record<string, Json> = {};
-  for (const key of ['offset', 'size']) {
+  for (const key of strongSettings) {
     const given = level.raw(key);
     if (runtime[key] !== undefined && given !== undefined) shown[key] = given;
   }
@@ -277,18 +303,23 @@ function readImage(level: Level, base: OpenOptions): ReadImage {
       ...(settings.share || below.share ? { share: true } : {}),
       ...(cache === null ? {} : { cache }),
       ...(Object.keys(runtime).length === 0 ? {} : { runtime }),
-      ...(backing === null ? {} : { backing: { node: backing.node } }),
+      ...(backing === null || 'settings' in backing ? {} : { backing: { node: backing.node } }),
+      ...(backing !== null && 'settings' in backing ? { below: backing.settings } : {}),
     },
     strong:
-      Object.keys(shown).length === 0 && (backing === null || backing.node === null)
+      Object.keys(shown).length === 0 && (backing === null || 'settings' in backing || backing.node === null)
         ? null
         : {
             ...shown,
-            ...(backing === null ? {} : { backing: backing.strong }),
+            ...(backing === null || 'settings' in backing ? {} : { backing: backing.strong }),
             driver: stated ?? 'raw',
             file: { driver: 'file', filename: below.path },
           },
   };
+}
+
+function settingsOf(format: string | null): Readonly<Record<string, SettingType>> {
+  return format === null ? unstatedSettings : (formatSettings[format] ?? {});
 }
 
 function takeSetting(level: Level, key: string, type: 'size' | 'bool' | 'text'): string | null {
@@ -334,11 +365,12 @@ function readFile(level: Level): NodeSettings & { readonly path: string } {
   return { ...settings, share: settings.share || locking === 'off', path: filename };
 }
 
-function readBacking(
-  level: Level,
-  format: string | null,
-  base: OpenOptions,
-): { readonly node: ReturnType<typeof openImage>['node'] | null; readonly strong: Json } | null {
+/** A layer that a description puts below, or what it says of the one that the image names. */
+type DescribedBacking =
+  | { readonly node: ReturnType<typeof openImage>['node'] | null; readonly strong: Json }
+  | { readonly settings: SettingsBelow };
+
+function readBacking(level: Level, format: string | null, base: OpenOptions): DescribedBacking | null {
   if (format !== null && findDriver(format)?.hasBacking !== true) return null;
   const given = level.raw('backing');
   if (given === null || given === '') {
@@ -349,9 +381,23 @@ function readBacking(
   if (given !== undefined) throw refuse(`Cannot find device='${given}' nor node-name='${given}'`);
   const below = level.below('backing');
   if (below === null) return null;
+  if (!below.names('file') && !below.has('driver')) return { settings: readSettingsBelow(below) };
   const { path, options, strong } = readImage(below, { ...base, format: null, writable: false });
   const { node, driver } = openImage(path, options);
   return { node, strong: strong ?? { driver: driver.id, file: { driver: 'file', filename: path } } };
+}
+
+/** `backing.encrypt.key-secret=…`: the image itself says which file that is. */
+function readSettingsBelow(level: Level): SettingsBelow {
+  const runtime: Record<string, string> = {};
+  for (const key of ['key-secret', 'encrypt.key-secret', 'encrypt.format']) {
+    const value = level.take(key);
+    if (value !== null) runtime[key] = value;
+  }
+  const further = level.below('backing');
+  const below = further === null ? null : readSettingsBelow(further);
+  refuseRest(level, 'The layer below does not take the option');
+  return { runtime, ...(below === null ? {} : { below }) };
 }
 
 function refuseRest(level: Level, sentence: string): void {

@@ -1,4 +1,5 @@
 // `--object`: what options refer to by name. There is one kind, `secret`; its content stays in memory and is never printed.
+import crypto from 'node:crypto';
 import fs from 'node:fs';
 import { parseKeyValues } from './key-values.ts';
 import { CommandError } from './print.ts';
@@ -10,13 +11,13 @@ export type Secrets = ReadonlyMap<string, Uint8Array>;
 export function readObjects(definitions: readonly string[], exitCode = 1): Secrets {
   const secrets = new Map<string, Uint8Array>();
   for (const definition of definitions) {
-    const [id, content] = readSecret(definition, (text) => new CommandError(text, { exitCode }));
+    const [id, content] = readSecret(definition, secrets, (text) => new CommandError(text, { exitCode }));
     secrets.set(id, content);
   }
   return secrets;
 }
 
-function readSecret(definition: string, refuse: (text: string) => CommandError): [string, Uint8Array] {
+function readSecret(definition: string, known: Secrets, refuse: (text: string) => CommandError): [string, Uint8Array] {
   const given = new Map<string, string>();
   for (const { name, value } of parseKeyValues(definition, { implied: 'qom-type' })) given.set(name, value);
   const take = (name: string): string | null => {
@@ -32,6 +33,8 @@ function readSecret(definition: string, refuse: (text: string) => CommandError):
   const data = take('data');
   const file = take('file');
   const format = take('format') ?? 'raw';
+  const keyId = take('keyid');
+  const iv = take('iv');
   const extra = [...given.keys()][0];
   if (extra !== undefined) throw refuse(`Parameter '${extra}' is unexpected`);
   if (!/^[A-Za-z][A-Za-z0-9._-]*$/.test(id)) {
@@ -44,7 +47,36 @@ function readSecret(definition: string, refuse: (text: string) => CommandError):
   if (data !== null && file !== null) throw refuse("'file' and 'data' are mutually exclusive");
   if (data === null && file === null) throw refuse("Either 'file' or 'data' must be provided");
   const raw = data === null ? readSecretFile(file ?? '', refuse) : Buffer.from(data, 'utf8');
-  return [id, format === 'raw' ? raw : Buffer.from(raw.toString('latin1'), 'base64')];
+  const content = format === 'raw' ? raw : readBase64(raw.toString('latin1'), refuse);
+  if (keyId === null) return [id, content];
+  const key = known.get(keyId);
+  if (key === undefined) throw refuse(`No secret with id '${keyId}'`);
+  return [id, decrypt(content, key, iv, refuse)];
+}
+
+function readBase64(text: string, refuse: (text: string) => CommandError): Buffer {
+  if (!/^[A-Za-z0-9+/=\s]*$/.test(text)) throw refuse('Base64 data contains invalid characters');
+  return Buffer.from(text, 'base64');
+}
+
+/** A secret that another one (`keyid`) encrypts: AES-256 in CBC mode, the last byte saying how many are padding. */
+function decrypt(
+  content: Buffer,
+  key: Uint8Array,
+  ivText: string | null,
+  refuse: (text: string) => CommandError,
+): Buffer {
+  if (key.length !== 32) throw refuse('Key should be 32 bytes in length');
+  if (ivText === null) throw refuse('IV is required to decrypt secret');
+  const iv = readBase64(ivText, refuse);
+  if (iv.length !== 16) throw refuse(`IV should be 16 bytes in length not ${iv.length}`);
+  if (content.length % 16 !== 0) throw refuse(`Length ${content.length} must be a multiple of block size 16`);
+  const plain = crypto.createDecipheriv('aes-256-cbc', key, iv).setAutoPadding(false).update(content);
+  const padding = plain.at(-1) ?? 0;
+  if (padding === 0 || padding > 16) {
+    throw refuse(`Incorrect number of padding bytes (${padding}) found on decrypted data`);
+  }
+  return plain.subarray(0, plain.length - padding);
 }
 
 /** The longest secret file that is read. */

@@ -6,6 +6,8 @@ import { cacheMode, nameImage } from '../image-options.ts';
 import { prettyJson } from '../json.ts';
 import { actsAsQemuImg } from '../level.ts';
 import { readObjects } from '../objects.ts';
+import { secretSource } from '../passphrase.ts';
+import { fixedDigits } from '../rounding.ts';
 import { CommandError, err, openFailure, outLine, UsageError } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 
@@ -43,7 +45,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   if (repair !== null && repair !== 'leaks' && repair !== 'all') {
     throw new UsageError(`Unknown option value for -r (expecting 'leaks' or 'all'): ${repair}`, spec.name);
   }
-  readObjects(args.all('object'));
+  const secret = secretSource(readObjects(args.all('object')));
   const file = args.operands[0];
   if (file === undefined || args.operands.length > 1) {
     throw new UsageError('Expecting one image file name', spec.name);
@@ -54,6 +56,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
     format: args.last('format'),
     imageOpts: args.has('imageOpts'),
     share: args.has('share'),
+    secret,
     ...(cache === null ? {} : { cache: cacheMode(cache, 'source cache') }),
   });
   const command = startJob({ lines: wantsLines(args) });
@@ -116,7 +119,8 @@ function printHuman(result: CheckResult): void {
   const total = summary.totalClusters ?? 0;
   const allocated = summary.allocatedClusters ?? 0;
   if (total > 0 && allocated > 0) {
-    const percent = (part: number | null, whole: number): string => (((part ?? 0) * 100) / whole).toFixed(2);
+    const percent = (part: number | null, whole: number): string =>
+      fixedDigits(((part ?? 0) * 100) / whole, 2);
     outLine(
       `${allocated}/${total} = ${percent(allocated, total)}% allocated, ` +
         `${percent(summary.fragmentedClusters, allocated)}% fragmented, ` +

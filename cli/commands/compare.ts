@@ -4,6 +4,7 @@ import { compare, type CompareResult } from '../../core/operations/compare.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
 import { cacheMode, nameImage } from '../image-options.ts';
 import { readObjects } from '../objects.ts';
+import { secretSource } from '../passphrase.ts';
 import { CommandError, openSentence, outLine, UsageError } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 
@@ -39,7 +40,7 @@ const exitCodes: Readonly<Record<string, number>> = { 'compare/open': 2, 'compar
 export async function run(args: Arguments<keyof typeof spec.options>): Promise<number> {
   const quiet = args.has('quiet');
   const [first, second, ...others] = args.operands;
-  readObjects(args.all('object'), 2);
+  const secret = secretSource(readObjects(args.all('object'), 2));
   if (first === undefined || second === undefined || others.length > 0) {
     throw new UsageError('Expecting two image file names', spec.name);
   }
@@ -48,6 +49,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
     imageOpts: args.has('imageOpts'),
     share: args.has('share'),
     exitCode: 2,
+    secret,
     ...(cache === null ? {} : { cache: cacheMode(cache, 'source cache', 2) }),
   };
   const command = startJob({ bar: args.has('bar') && !quiet, step: 2, lines: wantsLines(args) });

@@ -1,4 +1,5 @@
 // convert: the content of one image, or of several in a row, into a new image or over an existing one.
+import type { SecretSource } from '../../core/block/crypto/secret.ts';
 import type { CacheMode } from '../../core/block/file.ts';
 import type { BackingReference } from '../../core/block/node.ts';
 import { ImageError } from '../../core/errors/image-error.ts';
@@ -11,6 +12,7 @@ import { cacheMode, nameImage, type NamedImage } from '../image-options.ts';
 import { parseKeyValues } from '../key-values.ts';
 import { actsAsQemuImg, programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
+import { secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, openSentence, outLine, warn } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { humanSize, parseSize } from '../size.ts';
@@ -118,7 +120,7 @@ type Key = keyof typeof spec.options;
 /** Runs `convert`; the exit code. */
 export async function run(args: Arguments<Key>): Promise<number> {
   const numbers = readNumbers(args);
-  readObjects(args.all('object'));
+  const secret = secretSource(readObjects(args.all('object')));
   refuseConflicts(args);
   const operands = args.operands;
   const targetName = operands.length >= 2 ? (operands.at(-1) ?? null) : null;
@@ -135,10 +137,11 @@ export async function run(args: Arguments<Key>): Promise<number> {
       format: args.last('format'),
       imageOpts: args.has('imageOpts'),
       share: args.has('share'),
+      secret,
       ...(sourceCache === undefined ? {} : { cache: sourceCache }),
     }),
   );
-  const params = readParams(args, sources, targetName, format, numbers);
+  const params = readParams(args, sources, targetName, format, numbers, secret);
   if (args.has('dryRun')) return dryRun(params);
   const command = startJob({
     bar: args.has('bar') && !args.has('quiet'),
@@ -235,6 +238,7 @@ function readParams(
   target: string,
   format: string,
   numbers: Numbers,
+  secret: SecretSource,
 ): ConvertParams {
   const noCreate = args.has('noCreate');
   const options = noCreate ? {} : readCreateOptions(knownDriver(format), args.all('options'));
@@ -256,6 +260,7 @@ function readParams(
         format: args.has('targetImageOpts') ? null : (args.last('outputFormat') ?? 'raw'),
         imageOpts: args.has('targetImageOpts'),
         writable: true,
+        secret,
         ...(cache === undefined ? {} : { cache }),
       })
     : null;
@@ -278,6 +283,7 @@ function readParams(
     salvage: args.has('salvage'),
     verify: args.has('verify'),
     keepIdentity: args.has('keepIdentity'),
+    secret,
   };
 }
 

@@ -1,4 +1,5 @@
 // platter create.
+import type { SecretSource } from '../../core/block/crypto/secret.ts';
 import type { BackingReference } from '../../core/block/node.ts';
 import { ImageError } from '../../core/errors/image-error.ts';
 import { hasScheme } from '../../core/formats/gate.ts';
@@ -14,6 +15,7 @@ import {
 } from '../create-options.ts';
 import { actsAsQemuImg, isLevel10, programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
+import { secretSource } from '../passphrase.ts';
 import { CommandError, err, openSentence, outLine, quietLine, UsageError, warn } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { parseSize } from '../size.ts';
@@ -70,7 +72,7 @@ type Key = keyof typeof spec.options;
 export async function run(args: Arguments<Key>): Promise<number> {
   const lists = args.all('options');
   checkOptionLists(lists);
-  readObjects(args.all('object'));
+  const secret = secretSource(readObjects(args.all('object')));
   const format = args.last('format') ?? 'raw';
   const file = args.operands[0];
   if (optionHelpAsked(lists)) {
@@ -83,7 +85,7 @@ export async function run(args: Arguments<Key>): Promise<number> {
   if (extra !== undefined) throw new UsageError(`Unexpected argument: ${extra}`, spec.name);
   const job = startJob({ lines: wantsLines(args) });
   try {
-    const { params, lonelyFormat } = readParams(args, format, file, asked);
+    const { params, lonelyFormat } = readParams(args, format, file, asked, secret);
     const planned = planCreate(params);
     const text = [
       `Formatting '${file}', fmt=${planned.format}`,
@@ -132,6 +134,7 @@ function readParams(
   format: string,
   file: string,
   asked: bigint | null,
+  secret: SecretSource,
 ): { params: CreateParams; lonelyFormat: string | null } {
   const driver = createDriverNamed(format);
   const {
@@ -158,6 +161,7 @@ function readParams(
     options,
     backing: backing === null ? null : { path: backing, format: backingFormat },
     unsafe: args.has('unsafe'),
+    secret,
   };
   return { params, lonelyFormat: backing === null ? backingFormat : null };
 }

@@ -5,6 +5,8 @@ import { dd, planDd, type DdParams } from '../../core/operations/dd.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
 import { nameImage, type NamedImage } from '../image-options.ts';
 import { isLevel10, programName } from '../level.ts';
+import { readObjects } from '../objects.ts';
+import { secretSource } from '../passphrase.ts';
 import { complain, CommandError, openFailure, openSentence, outLine } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { parseSize } from '../size.ts';
@@ -45,11 +47,13 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   if (input === undefined || output === undefined) {
     throw new CommandError('Must specify both input and output files');
   }
+  const secret = secretSource(readObjects(args.all('object')));
   const format = args.last('outputFormat') ?? 'raw';
   const named = nameImage(input, {
     format: args.last('format'),
     imageOpts: args.has('imageOpts'),
     share: args.has('share'),
+    secret,
   });
   const params: DdParams = {
     input: { path: named.path, options: named.options },

@@ -7,6 +7,7 @@ import { nameImage, type NamedImage } from '../image-options.ts';
 import { inDictionaryOrder, prettyJson, type Json } from '../json.ts';
 import { actsAsQemuImg, isLevel10 } from '../level.ts';
 import { readObjects } from '../objects.ts';
+import { secretSource } from '../passphrase.ts';
 import { CommandError, outLine, UsageError } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { readOutput } from '../args.ts';
@@ -37,7 +38,7 @@ export const spec = defineCommand({
 
 export async function run(args: Arguments<keyof typeof spec.options>): Promise<number> {
   const output = readOutput(args, (text) => new CommandError(text));
-  readObjects(args.all('object'));
+  const secret = secretSource(readObjects(args.all('object')));
   const file = args.operands[0];
   if (file === undefined || args.operands.length > 1) {
     throw new UsageError('Expecting one image file name', spec.name);
@@ -46,6 +47,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
     format: args.last('format'),
     imageOpts: args.has('imageOpts'),
     share: args.has('share'),
+    secret,
   });
   const job = startJob({ lines: wantsLines(args) });
   const images = await info({ path: named.path, options: named.options, chain: args.has('chain') }, job.job).catch(

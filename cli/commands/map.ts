@@ -5,6 +5,7 @@ import { defineCommand, readOutput, sharedOptions, type Arguments } from '../arg
 import { nameImage } from '../image-options.ts';
 import { isLevel10 } from '../level.ts';
 import { readObjects } from '../objects.ts';
+import { secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, out, outLine, UsageError } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { readImageSize } from './create.ts';
@@ -41,7 +42,7 @@ function printMap(args: Arguments<keyof typeof spec.options>): number {
   const output = readOutput(args, (text) => new CommandError(text));
   const start = offsetOption(args.last('start'), 'start offset') ?? 0;
   const length = offsetOption(args.last('length'), 'max length');
-  readObjects(args.all('object'));
+  const secret = secretSource(readObjects(args.all('object')));
   const file = args.operands[0];
   if (file === undefined || args.operands.length > 1) {
     throw new UsageError('Expecting one image file name', spec.name);
@@ -50,6 +51,7 @@ function printMap(args: Arguments<keyof typeof spec.options>): number {
     format: args.last('format'),
     imageOpts: args.has('imageOpts'),
     share: args.has('share'),
+    secret,
   });
   const job = startJob({ lines: wantsLines(args) });
   const { node } = attemptOpen(named.name, () => openImage(named.path, named.options));

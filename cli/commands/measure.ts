@@ -9,6 +9,7 @@ import { parseKeyValues } from '../key-values.ts';
 import { prettyJson } from '../json.ts';
 import { programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
+import { definedSecrets, secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, outLine } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { readImageSize } from './create.ts';
@@ -64,7 +65,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   const output = readOutput(args, (text) => new CommandError(text));
   const sizeText = args.last('size');
   const asked = sizeText === null ? null : readImageSize(sizeText);
-  readObjects(args.all('object'));
+  const secrets = readObjects(args.all('object'));
   const [file, another] = args.operands;
   if (another !== undefined) throw new CommandError('At most one filename argument is allowed.');
   if (file === undefined && (args.has('imageOpts') || args.has('format') || args.has('snapshot'))) {
@@ -81,6 +82,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
           format: args.last('format'),
           imageOpts: args.has('imageOpts'),
           share: args.has('share'),
+          secret: secretSource(secrets),
         });
   const format = args.last('outputFormat') ?? 'raw';
   const options = readOptions(format, lists);
@@ -96,6 +98,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
         size: asked === null ? 0 : Number(asked),
         format,
         options,
+        secret: definedSecrets(secrets),
       },
       command.job,
     );

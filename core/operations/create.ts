@@ -1,4 +1,5 @@
 // create: an empty image, with a layer below it if one is named.
+import type { SecretSource } from '../block/crypto/secret.ts';
 import type { CacheMode } from '../block/file.ts';
 import type { BackingReference, BlockNode } from '../block/node.ts';
 import { alignUp } from '../block/units.ts';
@@ -24,6 +25,8 @@ export interface CreateParams {
   readonly unsafe: boolean;
   readonly cache?: CacheMode | undefined;
   readonly policy?: GatePolicy | undefined;
+  /** Hands out the passphrase of an encrypted image. */
+  readonly secret?: SecretSource | undefined;
 }
 
 export interface CreateResult {
@@ -74,7 +77,7 @@ function openBelow(params: CreateParams, backing: BackingReference): BlockNode {
     const refused = policy.refuse({ from: params.path, path, role: 'backing' });
     if (refused !== null) throw new ImageError('gate/refused', { name: path, reason: refused }, { file: params.path });
     if (backing.format !== null) driverNamed(backing.format);
-    opened = openImage(path, { format: backing.format, policy });
+    opened = openImage(path, { format: backing.format, policy, guestData: false });
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
     const named =
@@ -120,6 +123,7 @@ function createNow(params: CreateParams, job: Job): CreateResult {
         return below;
       },
       createFile: (path, role) => target.createFile(path, role),
+      secret: params.secret,
       job,
     });
     job.throwIfCancelled();

@@ -1,4 +1,5 @@
 // measure: how large a new image would be.
+import type { SecretSource } from '../block/crypto/secret.ts';
 import type { BlockNode } from '../block/node.ts';
 import { resolve } from '../block/read.ts';
 import { ImageError } from '../errors/image-error.ts';
@@ -15,6 +16,8 @@ export interface MeasureParams {
   readonly format: string;
   /** Creation options by name; `size` has no say. */
   readonly options: Readonly<Record<string, OptionValue>>;
+  /** Hands out the passphrase that the options name: they are held against what create would say. */
+  readonly secret?: SecretSource | undefined;
 }
 
 export interface MeasureResult extends Measurement {
@@ -33,7 +36,7 @@ export function measure(params: MeasureParams, job: Job): Promise<MeasureResult>
     const backing =
       path === undefined ? null : { path: String(path), format: format === undefined ? null : String(format) };
     if (!Number.isSafeInteger(params.size)) throw new ImageError('create/too-large', { format: driver.id, hint: '' });
-    const request = { options, backing };
+    const request = { options, backing, secret: params.secret };
     if (params.source === null) {
       return { format: driver.id, ...driver.measure({ ...request, size: params.size, data: null }) };
     }
