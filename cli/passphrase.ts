@@ -45,11 +45,11 @@ const longest = 4096;
 
 /** A line from the terminal that is not shown while it is typed. */
 function readHidden(prompt: string): Buffer {
-  err(prompt);
   const { stdin } = process;
   const typed: number[] = [];
   stdin.setRawMode(true);
   try {
+    err(prompt);
     for (;;) {
       const byte = readByte();
       if (byte === enter || byte === newLine) break;
