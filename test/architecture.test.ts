@@ -4,6 +4,7 @@ import path from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
 import { errorCodes } from '../core/errors/messages.ts';
+import { packageOf, peerNames } from './peer-packages.ts';
 
 const project = path.resolve(import.meta.dirname, '..');
 
@@ -216,6 +217,12 @@ describe('files', () => {
       ({ name }) => name.split('/').some((part) => drawers.test(part)) && !(name in exceptions),
     );
     expect(found.map(({ name }) => name)).toEqual([]);
+  });
+
+  it('of the peers are the same in .ci/run', () => {
+    const script = fs.readFileSync(path.join(project, '.ci', 'run'), 'utf8');
+    const wanted = /^wanted='([^']*)'/m.exec(script)?.[1]?.split(/\s+/) ?? [];
+    expect(wanted.sort()).toEqual(peerNames.map((name) => `${name}:${packageOf(name)}`).sort());
   });
 
   it('that are excepted still exist and still need it', () => {
