@@ -4,9 +4,11 @@ import { ImageError, type Where } from '../../errors/image-error.ts';
 import { writeHeader, writeHeaderFields } from './header-write.ts';
 import { l2OffsetAt } from './l2.ts';
 import { l1EntriesFor, packedLength, packedOffset, entryOffset } from './layout.ts';
-import { metadataClusters, structureAt, type ClusterSet } from './overlap.ts';
-import { Refcounts, type ClusterRun } from './refcount.ts';
-import { autoclear, entry, incompatible, knownAutoclear, limit } from './spec.ts';
+import { OverlapGuard } from './overlap.ts';
+import { Promises } from './promises.ts';
+import { Refcounts } from './refcount.ts';
+import type { ClusterRun } from './refcount-blocks.ts';
+import { autoclear, entry, incompatible, knownAutoclear, limit, type HeaderV3 } from './spec.ts';
 import type { Qcow2State } from './state.ts';
 import { tableBytes } from './tables.ts';
 
@@ -29,9 +31,9 @@ export interface MetadataOptions {
 export class Qcow2Metadata {
   readonly state: Qcow2State;
   readonly refcounts: Refcounts;
-  /** Clusters that places not published yet fill in part, by guest offset: where they lie, how many such places there are. */
-  readonly #promised = new Map<number, { offset: number; places: number }>();
-  readonly #metadata: ClusterSet;
+  /** Clusters that subclusters in flight keep in their place. */
+  readonly promises = new Promises();
+  readonly #guard: OverlapGuard;
   /** Clusters to be given up, once per reference. */
   #pendingFree: ClusterRun[] = [];
   /** L1 entries that are not on disk: from, to. */
@@ -49,17 +51,29 @@ export class Qcow2Metadata {
     this.#waits = options.waits;
     this.#lazy = (options.lazyRefcounts ?? state.lazyRefcounts) && state.version >= 3;
     this.refcounts = new Refcounts(state, (first, count, taken) => {
-      if (!taken) this.#metadata.remove(first, count);
+      if (!taken) this.#guard.remove(first, count);
       else {
-        this.#refuseOverlap(first, count);
-        this.#metadata.add(first, count);
+        this.#guard.refuse(first, count);
+        this.#guard.add(first, count);
       }
     });
-    this.#metadata = metadataClusters(state, this.refcounts.table);
+    this.#guard = new OverlapGuard(state, () => this.refcounts.blocks.table);
     const { fields } = state.header;
     if ((fields.autoclear_features & ~knownAutoclear) !== 0n) {
-      fields.autoclear_features &= knownAutoclear;
-      writeHeaderFields(state, ['autoclear_features']);
+      this.#changeFields({ autoclear_features: fields.autoclear_features & knownAutoclear });
+    }
+  }
+
+  /** Changes fields that stand next to each other in the header, on disk and then here. */
+  #changeFields(changed: Partial<HeaderV3>): void {
+    const { header } = this.state;
+    const before = header.fields;
+    header.fields = { ...before, ...changed };
+    try {
+      writeHeaderFields(this.state, Object.keys(changed) as (keyof HeaderV3)[]);
+    } catch (error) {
+      header.fields = before;
+      throw error;
     }
   }
 
@@ -76,19 +90,19 @@ export class Qcow2Metadata {
   /** Before the first change of tables: the dirty bit where refcounts are lazy. */
   beforeChange(): void {
     if (this.#changing) return;
+    if (this.#lazy && !this.state.dirty) {
+      this.#changeFields({
+        incompatible_features: this.state.header.fields.incompatible_features | incompatible.dirty,
+      });
+      this.#wait();
+    }
     this.#changing = true;
-    const { fields } = this.state.header;
-    if (!this.#lazy || this.state.dirty) return;
-    fields.incompatible_features |= incompatible.dirty;
-    writeHeaderFields(this.state, ['incompatible_features']);
-    this.#wait();
   }
 
   /** Before the first change of guest data: bitmaps that nobody keeps up to date are not valid any more. */
   beforeGuestChange(): void {
     if (this.state.bitmapsValid) {
-      this.state.header.fields.autoclear_features &= ~autoclear.bitmaps;
-      writeHeaderFields(this.state, ['autoclear_features']);
+      this.#changeFields({ autoclear_features: this.state.header.fields.autoclear_features & ~autoclear.bitmaps });
       this.#wait();
     }
     this.beforeChange();
@@ -96,7 +110,8 @@ export class Qcow2Metadata {
 
   /** All is on disk and nobody writes any more: takes the dirty bit away. */
   close(): void {
-    const clean = !this.refcounts.blocksDirty && this.state.tables.dirty.size === 0 && this.#l1From >= this.#l1To;
+    const clean =
+      !this.refcounts.blocks.blocksDirty && this.state.tables.dirty.size === 0 && this.#l1From >= this.#l1To;
     if (!this.#changing || !clean || this.#pendingFree.length > 0) return;
     this.#wait();
     this.markClean();
@@ -105,24 +120,8 @@ export class Qcow2Metadata {
   /** Takes the dirty bit away: everything is on disk. */
   markClean(): void {
     if (!this.state.dirty) return;
-    this.state.header.fields.incompatible_features &= ~incompatible.dirty;
-    writeHeaderFields(this.state, ['incompatible_features']);
+    this.#changeFields({ incompatible_features: this.state.header.fields.incompatible_features & ~incompatible.dirty });
     this.#wait();
-  }
-
-  // --- overlap
-
-  /** Throws `qcow2/overlap` and marks the image corrupt if any of these clusters holds metadata. */
-  #refuseOverlap(first: number, count: number): void {
-    const hit = this.#metadata.firstIn(first, count);
-    if (hit < 0) return;
-    const structure = structureAt(this.state, this.refcounts.table, hit);
-    if (this.state.version >= 3 && !this.state.corrupt) {
-      this.state.header.fields.incompatible_features |= incompatible.corrupt;
-      writeHeaderFields(this.state, ['incompatible_features']);
-      this.#wait();
-    }
-    throw new ImageError('qcow2/overlap', { structure }, this.#where(hit * this.state.layout.clusterSize));
   }
 
   /** Before guest data is written over clusters that the tables call its own. Throws `qcow2/overlap`. */
@@ -130,7 +129,7 @@ export class Qcow2Metadata {
     if (this.state.dataFile !== null) return;
     const { clusterSize } = this.state.layout;
     const first = Math.floor(offset / clusterSize);
-    this.#refuseOverlap(first, Math.ceil((offset + length) / clusterSize) - first);
+    this.#guard.refuse(first, Math.ceil((offset + length) / clusterSize) - first);
   }
 
   // --- clusters
@@ -139,15 +138,15 @@ export class Qcow2Metadata {
   allocate(want: number, whole = false): ClusterRun {
     this.relieve();
     const run = this.refcounts.allocate(want, whole);
-    this.#refuseOverlap(run.first, run.count);
+    this.#guard.refuse(run.first, run.count);
     return run;
   }
 
   /** Clusters for metadata, in one run. Returns their offset. */
   allocateMetadata(count: number): number {
     const run = this.refcounts.allocate(count, true);
-    this.#refuseOverlap(run.first, run.count);
-    this.#metadata.add(run.first, run.count);
+    this.#guard.refuse(run.first, run.count);
+    this.#guard.add(run.first, run.count);
     return run.first * this.state.layout.clusterSize;
   }
 
@@ -165,36 +164,18 @@ export class Qcow2Metadata {
         this.refcounts.addReference(cluster);
         offset = end;
       } else if (this.refcounts.allocateAt(next)) {
-        this.#refuseOverlap(next, 1);
+        this.#guard.refuse(next, 1);
         this.refcounts.addReference(cluster);
         offset = end;
       }
     }
     if (offset === 0) {
       const run = this.refcounts.allocate(1);
-      this.#refuseOverlap(run.first, 1);
+      this.#guard.refuse(run.first, 1);
       offset = run.first * clusterSize;
     }
     this.#packedEnd = (offset + length) % clusterSize === 0 ? 0 : offset + length;
     return offset;
-  }
-
-  /** A place that is not published yet fills part of the guest cluster at `guest`, which lies at `offset`: it must stay there. */
-  promise(guest: number, offset: number): void {
-    const promise = this.#promised.get(guest);
-    if (promise === undefined) this.#promised.set(guest, { offset, places: 1 });
-    else promise.places++;
-  }
-
-  /** Where the guest cluster at `guest` must stay; null: there is no such place. */
-  promisedOffset(guest: number): number | null {
-    return this.#promised.get(guest)?.offset ?? null;
-  }
-
-  /** One such place has been published. */
-  keepPromise(guest: number): void {
-    const promise = this.#promised.get(guest);
-    if (promise !== undefined && --promise.places === 0) this.#promised.delete(guest);
   }
 
   /** One reference less to each of these clusters, as soon as nothing on disk refers to them. */
@@ -227,7 +208,7 @@ export class Qcow2Metadata {
     const { layout, tables } = this.state;
     if (
       tables.dirty.size * layout.clusterSize > dirtyTableLimit ||
-      this.refcounts.dirtyBytes > dirtyBlockLimit ||
+      this.refcounts.blocks.dirtyBytes > dirtyBlockLimit ||
       this.#pendingFree.length > pendingFreeLimit
     ) {
       this.flush();
@@ -285,10 +266,8 @@ export class Qcow2Metadata {
     state.storage.writeAt(tableBytes(larger), offset);
     this.flush();
     const old = { first: fields.l1_table_offset / clusterSize, count: clusters(fields.l1_size * 8) };
-    fields.l1_size = entries;
-    fields.l1_table_offset = offset;
+    this.#changeFields({ l1_size: entries, l1_table_offset: offset });
     state.l1 = larger;
-    writeHeaderFields(state, ['l1_size', 'l1_table_offset']);
     if (old.count > 0) {
       this.free(old.first, old.count);
       this.flush();
@@ -297,8 +276,7 @@ export class Qcow2Metadata {
 
   /** Changes the size in the header. */
   setSize(size: number): void {
-    this.state.header.fields.size = size;
-    writeHeaderFields(this.state, ['size']);
+    this.#changeFields({ size });
   }
 
   /** Writes the whole header anew, with its extensions. Throws `qcow2/header-full`. */
@@ -351,7 +329,8 @@ export class Qcow2Metadata {
   }
 
   #writeRefcounts(wait: () => void): void {
-    const { refcounts, state } = this;
+    const { state } = this;
+    const { blocks: refcounts } = this.refcounts;
     if (!refcounts.blocksDirty && !refcounts.tableDirty) return;
     refcounts.writeBlocks();
     if (refcounts.tableDirty) {
@@ -362,7 +341,7 @@ export class Qcow2Metadata {
         writeHeaderFields(state, ['refcount_table_offset', 'refcount_table_clusters']);
         const old = refcounts.takeOldTable();
         if (old !== null) {
-          this.#metadata.remove(old.first, old.count);
+          this.#guard.remove(old.first, old.count);
           this.free(old.first, old.count);
         }
       }
@@ -385,7 +364,7 @@ export class Qcow2Metadata {
         }
         this.refcounts.set(cluster, left);
         if (left > 0) continue;
-        this.#metadata.remove(cluster);
+        this.#guard.remove(cluster);
         this.state.tables.forget(cluster * clusterSize);
         if (Math.floor(this.#packedEnd / clusterSize) === cluster) this.#packedEnd = 0;
       }

@@ -1,15 +1,17 @@
 // Where metadata lies, so that nothing else is ever written there.
-import { readSnapshotTable } from './snapshots.ts';
+import { ImageError } from '../../errors/image-error.ts';
 import { bitmapDirectory } from './bitmaps.ts';
 import { findExtension } from './header.ts';
+import { writeHeaderFields } from './header-write.ts';
 import { entryOffset } from './layout.ts';
-import { encryptionHeader, extensionType, limit } from './spec.ts';
+import { readSnapshotTable } from './snapshots.ts';
+import { encryptionHeader, extensionType, incompatible, limit } from './spec.ts';
 import type { Qcow2State } from './state.ts';
 
 const chunkClusters = 32768;
 
 /** A set of host clusters, as bits in chunks: no memory for stretches without members. */
-export class ClusterSet {
+class ClusterSet {
   readonly #chunks = new Map<number, Uint8Array>();
 
   add(first: number, count = 1): void {
@@ -54,8 +56,47 @@ export class ClusterSet {
   }
 }
 
+/** Knows which host clusters hold metadata of an image that is written to. */
+export class OverlapGuard {
+  readonly #state: Qcow2State;
+  readonly #refcountTable: () => Uint32Array;
+  readonly #metadata: ClusterSet;
+
+  /** `refcountTable`: the table as it is now. Throws what reading the snapshot table throws. */
+  constructor(state: Qcow2State, refcountTable: () => Uint32Array) {
+    this.#state = state;
+    this.#refcountTable = refcountTable;
+    this.#metadata = metadataClusters(state, refcountTable());
+  }
+
+  add(first: number, count = 1): void {
+    this.#metadata.add(first, count);
+  }
+
+  remove(first: number, count = 1): void {
+    this.#metadata.remove(first, count);
+  }
+
+  /**
+   * Throws `qcow2/overlap` if any of these clusters holds metadata, and marks the image corrupt: its tables contradict themselves.
+   */
+  refuse(first: number, count: number): void {
+    const hit = this.#metadata.firstIn(first, count);
+    if (hit < 0) return;
+    const state = this.#state;
+    const structure = structureAt(state, this.#refcountTable(), hit);
+    if (state.version >= 3 && !state.corrupt) {
+      state.header.fields.incompatible_features |= incompatible.corrupt;
+      writeHeaderFields(state, ['incompatible_features']);
+      state.storage.flush();
+    }
+    const where = { file: state.storage.name, offset: hit * state.layout.clusterSize };
+    throw new ImageError('qcow2/overlap', { structure }, where);
+  }
+}
+
 /** The clusters of all structures of the image that can be known without following snapshots into their L2 tables. */
-export function metadataClusters(state: Qcow2State, refcountTable: Uint32Array): ClusterSet {
+function metadataClusters(state: Qcow2State, refcountTable: Uint32Array): ClusterSet {
   const set = new ClusterSet();
   for (const [offset, length] of areas(state)) addArea(set, state, offset, length);
   for (const table of [state.l1, refcountTable]) {
@@ -101,7 +142,7 @@ function areas(state: Qcow2State): [offset: number, length: number, name: string
 }
 
 /** QEMU's name of what lies in host cluster `cluster`, of which it is known that it is metadata. */
-export function structureAt(state: Qcow2State, refcountTable: Uint32Array, cluster: number): string {
+function structureAt(state: Qcow2State, refcountTable: Uint32Array, cluster: number): string {
   const start = cluster * state.layout.clusterSize;
   const end = start + state.layout.clusterSize;
   for (const [offset, length, name] of areas(state)) {

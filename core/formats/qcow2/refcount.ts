@@ -1,67 +1,34 @@
-// Refcounts for a writer: which host clusters are free, who gets them, and the blocks and the table on disk.
+// Which host clusters are free, who gets them, and how often they are referenced.
 import { ImageError } from '../../errors/image-error.ts';
 import type { ClusterCounts } from './cluster-counts.ts';
-import { entryOffset, getRefcount, setRefcount } from './layout.ts';
-import { entry, limit } from './spec.ts';
+import { getRefcount } from './layout.ts';
+import { adoptCounts } from './refcount-adopt.ts';
+import { RefcountBlocks, type ClusterRun, type MetadataListener } from './refcount-blocks.ts';
 import type { Qcow2State } from './state.ts';
-import { loadTable, tableBytes, TableCache } from './tables.ts';
 
-/** A run of host clusters. */
-export interface ClusterRun {
-  readonly first: number;
-  readonly count: number;
-}
-
-/** `taken` false: given back. */
-export type MetadataListener = (first: number, count: number, taken: boolean) => void;
-
-const cleanLimit = 4 * 1024 * 1024;
-
-/**
- * The refcounts of an image opened for writing (specification: "Host cluster management"). Blocks are loaded when they are needed;
- * changed ones stay until they are written. New blocks lie in the range they count, so that adding one needs no other.
- */
+/** Hands out clusters of an image opened for writing; only a writer loads refcounts. */
 export class Refcounts {
-  /** The refcount table in halves; what it points to is not on disk before `writeBlocks`. */
-  table: Uint32Array;
+  readonly blocks: RefcountBlocks;
   readonly #state: Qcow2State;
-  readonly #dirty = new Map<number, Uint8Array>();
-  readonly #clean = new TableCache<Uint8Array>(cleanLimit);
-  readonly #onMetadata: MetadataListener;
-  /** Entries of the table that are not on disk yet: from, to. */
-  #tableFrom = Number.MAX_SAFE_INTEGER;
-  #tableTo = 0;
-  /** The table has to move: where it stood, until the header points to the new place. */
-  #oldTable: ClusterRun | null = null;
   /** No cluster before this one is free. */
   #next = 0;
 
   /** `onMetadata` hears of clusters that the refcount structures take for themselves, and of those they give back at once. */
   constructor(state: Qcow2State, onMetadata: MetadataListener) {
     this.#state = state;
-    this.#onMetadata = onMetadata;
-    const { refcount_table_offset, refcount_table_clusters } = state.header.fields;
-    const entries = (refcount_table_clusters * state.layout.clusterSize) / 8;
-    this.table = loadTable(state.storage, refcount_table_offset, entries, 'Reference count table');
-  }
-
-  /** Bytes of changed blocks. */
-  get dirtyBytes(): number {
-    return this.#dirty.size * this.#state.layout.clusterSize;
+    this.blocks = new RefcountBlocks(state, (first, count, taken) => {
+      if (!taken) this.#next = Math.min(this.#next, first);
+      onMetadata(first, count, taken);
+    });
   }
 
   get(cluster: number): number {
-    const { refcountBlockEntries, refcountOrder } = this.#state.layout;
-    const block = this.#block(Math.floor(cluster / refcountBlockEntries));
-    return block === null ? 0 : getRefcount(block, refcountOrder, cluster % refcountBlockEntries);
+    return this.blocks.get(cluster);
   }
 
-  /** Sets a refcount as it is told; makes the block if there is none. For repairs. */
+  /** Sets a refcount as it is told. */
   set(cluster: number, value: number): void {
-    const { refcountBlockEntries, refcountOrder } = this.#state.layout;
-    const index = Math.floor(cluster / refcountBlockEntries);
-    if (this.#block(index) === null) this.#addBlock(index);
-    setRefcount(this.#change(index), refcountOrder, cluster % refcountBlockEntries, value);
+    this.blocks.set(cluster, value);
     if (value === 0) this.#next = Math.min(this.#next, cluster);
   }
 
@@ -70,67 +37,8 @@ export class Refcounts {
    * Throws `qcow2/refcount-table-full`.
    */
   adopt(counts: ClusterCounts): void {
-    const { refcountBlockEntries: perBlock } = this.#state.layout;
-    this.#addMissing(counts);
-    for (let cluster = 0; cluster < counts.size; cluster++) {
-      const right = counts.get(cluster);
-      if (right === 0 && this.#block(Math.floor(cluster / perBlock)) === null) continue;
-      if (this.get(cluster) !== right) this.set(cluster, Math.min(right, this.#state.layout.refcountMax));
-    }
+    adoptCounts(this.#state, this.blocks, counts);
     this.#next = 0;
-  }
-
-  /** Blocks, and a table that can hold them, for all clusters that are referenced: behind everything that is there. */
-  #addMissing(counts: ClusterCounts): void {
-    const { refcountBlockEntries: perBlock, clusterSize } = this.#state.layout;
-    // A set is walked in the order in which its members came, also those that come meanwhile.
-    const missing = new Set<number>();
-    let highest = 0;
-    const need = (index: number): void => {
-      if (this.#blockOffset(index) !== 0) return;
-      missing.add(index);
-      highest = Math.max(highest, index);
-    };
-    let end = counts.size;
-    for (let index = 0; index * perBlock < end; index++) {
-      if (this.#blockOffset(index) !== 0) continue;
-      for (let i = index * perBlock; i < Math.min(end, (index + 1) * perBlock); i++) {
-        if (counts.get(i) === 0) continue;
-        need(index);
-        break;
-      }
-    }
-    if (missing.size === 0) return;
-    const take = (clusters: number): number => {
-      const first = end;
-      end += clusters;
-      for (let cluster = first; cluster < end; cluster++) {
-        counts.add(cluster);
-        need(Math.floor(cluster / perBlock));
-      }
-      return first;
-    };
-    for (const index of missing) {
-      if (index * 2 >= this.table.length) {
-        // Twice what is known to be needed: the table and the blocks need counting too.
-        const clusters = Math.ceil(((highest + missing.size + 1) * 2 * 8) / clusterSize);
-        if (clusters * clusterSize > limit.refcountTableBytes) {
-          const detail = { allowed: limit.refcountTableBytes };
-          throw new ImageError('qcow2/refcount-table-full', detail, { file: this.#state.storage.name });
-        }
-        const first = take(clusters);
-        this.#moveTable(first, clusters);
-        this.#onMetadata(first, clusters, true);
-      }
-      const cluster = take(1);
-      const offset = cluster * clusterSize;
-      this.#dirty.set(index, new Uint8Array(clusterSize));
-      this.table[index * 2] = Math.floor(offset / 0x1_0000_0000);
-      this.table[index * 2 + 1] = offset % 0x1_0000_0000;
-      this.#tableFrom = Math.min(this.#tableFrom, index);
-      this.#tableTo = Math.max(this.#tableTo, index + 1);
-      this.#onMetadata(cluster, 1, true);
-    }
   }
 
   /** One more reference to each cluster of the run, which are in use. Throws `qcow2/refcount-overflow`. */
@@ -159,11 +67,11 @@ export class Refcounts {
     let first = -1;
     for (;;) {
       const index = Math.floor(cluster / perBlock);
-      const block = this.#block(index);
+      const block = this.blocks.block(index);
       if (block === null) {
         if (first >= 0 && !whole) break;
-        if (index > this.#lastBlock()) return this.#extend(want, whole, skipped || first >= 0);
-        this.#addBlock(index);
+        if (index > this.blocks.lastBlock()) return this.#extend(want, whole, skipped || first >= 0);
+        this.blocks.addArea(index, 0);
         continue;
       }
       const end = (index + 1) * perBlock;
@@ -186,184 +94,26 @@ export class Refcounts {
   /** The cluster `cluster` if it is free, with one reference from now on. */
   allocateAt(cluster: number): boolean {
     const { refcountBlockEntries } = this.#state.layout;
-    if (this.#block(Math.floor(cluster / refcountBlockEntries)) === null || this.get(cluster) !== 0) return false;
+    if (this.blocks.block(Math.floor(cluster / refcountBlockEntries)) === null || this.get(cluster) !== 0) return false;
     this.set(cluster, 1);
     return true;
   }
 
   #take(run: ClusterRun, skipped: boolean): ClusterRun {
-    const { refcountBlockEntries: perBlock, refcountOrder } = this.#state.layout;
-    let cluster = run.first;
-    const end = run.first + run.count;
-    while (cluster < end) {
-      const index = Math.floor(cluster / perBlock);
-      const block = this.#change(index);
-      const blockEnd = Math.min(end, (index + 1) * perBlock);
-      for (; cluster < blockEnd; cluster++) setRefcount(block, refcountOrder, cluster - index * perBlock, 1);
-    }
-    if (!skipped) this.#next = end;
+    this.blocks.fill(run, 1);
+    if (!skipped) this.#next = run.first + run.count;
     return run;
-  }
-
-  /** Index of the last block there is; -1: there is none. */
-  #lastBlock(): number {
-    let index = this.table.length / 2 - 1;
-    while (index >= 0 && this.table[index * 2] === 0 && this.table[index * 2 + 1] === 0) index--;
-    return index;
   }
 
   /** All that is counted is taken: more blocks behind the last one, a larger table if need be, and then the run. */
   #extend(want: number, whole: boolean, skipped: boolean): ClusterRun {
     const { refcountBlockEntries: perBlock } = this.#state.layout;
-    const index = this.#lastBlock() + 1;
+    const index = this.blocks.lastBlock() + 1;
     const payload = whole ? want : Math.min(want, Math.max(1, perBlock - 1));
-    const used = this.#addArea(index, payload);
+    const used = this.blocks.addArea(index, payload);
     const first = index * perBlock + used;
     // In a block of one or two refcounts there may be less room than was asked.
     return this.#take({ first, count: payload }, skipped);
-  }
-
-  #addBlock(index: number): void {
-    this.#addArea(index, 0);
-  }
-
-  /**
-   * Blocks from `index` on, which have none: at the start of the clusters they count lie first they themselves, then a larger table
-   * if the present one cannot hold them, then room for `payload` clusters. Returns how many clusters come before the payload.
-   */
-  #addArea(index: number, payload: number): number {
-    const { refcountBlockEntries: perBlock, clusterSize } = this.#state.layout;
-    const perTableCluster = clusterSize / 8;
-    let blocks = 1;
-    let tableClusters: number;
-    for (;;) {
-      const entries = index + blocks;
-      const enlarged = Math.ceil((entries + Math.ceil(entries / 2)) / perTableCluster);
-      tableClusters = entries > this.table.length / 2 ? enlarged : 0;
-      const needed = Math.ceil((blocks + tableClusters + payload) / perBlock);
-      if (needed <= blocks) break;
-      blocks = needed;
-    }
-    if (tableClusters * clusterSize > limit.refcountTableBytes) {
-      tableClusters = Math.ceil((index + blocks) / perTableCluster);
-      if (tableClusters * clusterSize > limit.refcountTableBytes) {
-        throw new ImageError(
-          'qcow2/refcount-table-full',
-          { allowed: limit.refcountTableBytes },
-          { file: this.#state.storage.name },
-        );
-      }
-    }
-    const first = index * perBlock;
-    if (tableClusters > 0) this.#moveTable(first + blocks, tableClusters);
-    for (let i = 0; i < blocks; i++) {
-      this.#dirty.set(index + i, new Uint8Array(clusterSize));
-      const offset = (first + i) * clusterSize;
-      this.table[(index + i) * 2] = Math.floor(offset / 0x1_0000_0000);
-      this.table[(index + i) * 2 + 1] = offset % 0x1_0000_0000;
-    }
-    this.#tableFrom = Math.min(this.#tableFrom, index);
-    this.#tableTo = Math.max(this.#tableTo, index + blocks);
-    const own = blocks + tableClusters;
-    this.#take({ first, count: own }, true);
-    this.#onMetadata(first, own, true);
-    return own;
-  }
-
-  #moveTable(first: number, clusters: number): void {
-    const { fields } = this.#state.header;
-    const { clusterSize } = this.#state.layout;
-    const larger = new Uint32Array((clusters * clusterSize) / 4);
-    larger.set(this.table);
-    this.table = larger;
-    if (this.#oldTable === null) {
-      this.#oldTable = { first: fields.refcount_table_offset / clusterSize, count: fields.refcount_table_clusters };
-    } else {
-      // It was never pointed to: the place in between is given back at once.
-      const between = fields.refcount_table_offset / clusterSize;
-      for (let i = 0; i < fields.refcount_table_clusters; i++) this.set(between + i, 0);
-      this.#onMetadata(between, fields.refcount_table_clusters, false);
-    }
-    fields.refcount_table_offset = first * clusterSize;
-    fields.refcount_table_clusters = clusters;
-    this.#tableFrom = 0;
-    this.#tableTo = larger.length / 2;
-  }
-
-  /** The block of index `index`, or null if there is none. */
-  #block(index: number): Uint8Array | null {
-    const offset = this.#blockOffset(index);
-    if (offset === 0) return null;
-    const known = this.#dirty.get(index) ?? this.#clean.get(index);
-    if (known !== null) return known;
-    const { storage, layout } = this.#state;
-    const where = { file: storage.name, offset, field: `refcount block ${index}` };
-    if (offset % layout.clusterSize !== 0) {
-      throw new ImageError('qcow2/refcount-block-offset', { offset, index }, where);
-    }
-    if (offset >= storage.size) {
-      const detail = { table: 'Refcount block', length: layout.clusterSize, offset, size: storage.size };
-      throw new ImageError('qcow2/table-beyond-file', detail, where);
-    }
-    const block = new Uint8Array(layout.clusterSize);
-    storage.readAt(block.subarray(0, Math.min(block.length, storage.size - offset)), offset);
-    this.#clean.put(index, block);
-    return block;
-  }
-
-  #blockOffset(index: number): number {
-    if (index * 2 >= this.table.length) return 0;
-    const low = this.table[index * 2 + 1] ?? 0;
-    return entryOffset(this.table[index * 2] ?? 0, low & ~entry.refcountReservedLow);
-  }
-
-  #change(index: number): Uint8Array {
-    const block = this.#block(index);
-    if (block === null) throw new Error(`refcount block ${index} is not there`);
-    if (!this.#dirty.has(index)) {
-      this.#clean.drop(index);
-      this.#dirty.set(index, block);
-    }
-    return block;
-  }
-
-  /** Is anything of the table not on disk? Then there must be a flush between `writeBlocks` and `writeTable`. */
-  get tableDirty(): boolean {
-    return this.#tableFrom < this.#tableTo;
-  }
-
-  get blocksDirty(): boolean {
-    return this.#dirty.size > 0;
-  }
-
-  /** Writes the changed blocks. */
-  writeBlocks(): void {
-    const { storage } = this.#state;
-    for (const [index, block] of this.#dirty) {
-      storage.writeAt(block, this.#blockOffset(index));
-      this.#dirty.delete(index);
-      this.#clean.put(index, block);
-    }
-  }
-
-  /** Writes the changed entries of the table, or the whole table if it moved; the header is the caller's then. Returns true if so. */
-  writeTable(): boolean {
-    const { storage, header } = this.#state;
-    const moved = this.#oldTable !== null;
-    const from = moved ? 0 : this.#tableFrom;
-    const to = moved ? this.table.length / 2 : this.#tableTo;
-    if (from < to)
-      storage.writeAt(tableBytes(this.table, from, to - from), header.fields.refcount_table_offset + from * 8);
-    this.#tableFrom = Number.MAX_SAFE_INTEGER;
-    this.#tableTo = 0;
-    return moved;
-  }
-
-  /** The header points to the new table: the clusters of the old one, which are free as soon as that is on disk. */
-  takeOldTable(): ClusterRun | null {
-    const old = this.#oldTable;
-    this.#oldTable = null;
-    return old;
   }
 
   #where(cluster: number): { file: string; offset: number } {

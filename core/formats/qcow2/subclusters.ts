@@ -93,7 +93,7 @@ function freshPlace(view: View, metadata: Qcow2Metadata, range: GuestRange, size
   const most = Math.min(alignUp(range.start + range.length, clusterSize), cluster + placeLimit);
   let offset = cluster;
   let room = clusterSize;
-  const promised = metadata.promisedOffset(cluster);
+  const promised = metadata.promises.offset(cluster);
   if (promised !== null) {
     offset = promised;
   } else {
@@ -130,7 +130,7 @@ function promiseRun(
   const { clusterSize } = state.layout;
   if (state.dataFile !== null) return;
   for (let at = alignDown(start, clusterSize); at < end; at += clusterSize)
-    metadata.promise(at, offset + (at - cluster));
+    metadata.promises.make(at, offset + (at - cluster));
 }
 
 /** Bytes from `start`, at most to `end`, whose clusters are all to be written in the same way. */
@@ -142,13 +142,13 @@ function sameWay(view: View, metadata: Qcow2Metadata, start: number, end: number
     const index = Math.floor(at / l2Coverage);
     const offset = l2OffsetAt(state, l1, index);
     if (offset === 0) {
-      if (way !== Way.none || metadata.promisedOffset(at) !== null) return at - start;
+      if (way !== Way.none || metadata.promises.offset(at) !== null) return at - start;
       at += clusterSize;
       continue;
     }
     const table = tables.get(offset);
     for (let i = Math.floor((at - index * l2Coverage) / clusterSize); i < l2Entries && at < end; i++) {
-      if (wayOf(state, table[i * 4] ?? 0, table[i * 4 + 1] ?? 0) !== way || metadata.promisedOffset(at) !== null)
+      if (wayOf(state, table[i * 4] ?? 0, table[i * 4 + 1] ?? 0) !== way || metadata.promises.offset(at) !== null)
         return at - start;
       at += clusterSize;
     }
@@ -187,7 +187,7 @@ function publishRun(
     table[i + 2] = had ? 0 : ((table[i + 2] ?? 0) & ~bits) >>> 0;
     table[i + 3] = had ? bits : ((table[i + 3] ?? 0) | bits) >>> 0;
     if (had) metadata.freeEntry(oldHigh, oldLow);
-    metadata.keepPromise(base);
+    metadata.promises.keep(base);
     at = to;
   }
 }

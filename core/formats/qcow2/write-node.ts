@@ -109,12 +109,12 @@ export class Qcow2WritableNode extends Qcow2Node implements WritableNode {
           at = to;
         }
       }
+      metadata.flush();
+      metadata.setSize(size);
     } catch (error) {
       state.header.fields.size = before;
       throw error;
     }
-    metadata.flush();
-    metadata.setSize(size);
   }
 
   #shrink(size: number, before: number): void {

@@ -132,7 +132,7 @@ function zeroSubclusters(
     }
     const zeroes = ((table[i + 2] ?? 0) | bits) >>> 0;
     const allocated = ((table[i + 3] ?? 0) & ~bits) >>> 0;
-    const stays = keepSpace || view.state.dataFile !== null || metadata.promisedOffset(cluster) !== null;
+    const stays = keepSpace || view.state.dataFile !== null || metadata.promises.offset(cluster) !== null;
     if (zeroes === 0xffff_ffff && !stays) {
       set(table, i, 0, 0, zeroes, 0);
       metadata.freeEntry(high, low);
@@ -236,7 +236,7 @@ function releaseSubclusters(view: View, metadata: Qcow2Metadata, index: number, 
     }
     const zeroes = ((table[i + 2] ?? 0) & ~bits) >>> 0;
     const allocated = ((table[i + 3] ?? 0) & ~bits) >>> 0;
-    if (allocated === 0 && zeroes === 0 && metadata.promisedOffset(cluster) === null) {
+    if (allocated === 0 && zeroes === 0 && metadata.promises.offset(cluster) === null) {
       set(table, i, 0, 0, 0, 0);
       metadata.freeEntry(high, low);
     } else {
