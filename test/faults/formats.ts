@@ -59,6 +59,18 @@ function qcow2(name: string, options: string, more: Partial<FaultImage> = {}): F
 
 export const faultImages: readonly FaultImage[] = [
   { name: 'raw', format: 'raw', size: 128 * KiB + 512, options: '', base: null, prepare: [], checked: false },
+  { name: 'vpc dynamic', format: 'vpc', size: 5120 * KiB, options: '', base: null, prepare: [], checked: false },
+  {
+    name: 'vpc fixed',
+    format: 'vpc',
+    size: 128 * KiB,
+    options: 'subformat=fixed',
+    base: null,
+    prepare: [],
+    checked: false,
+  },
+  // Between the count of blocks and the block map qemu-img calls a count that is too large a corruption; it only loses space.
+  { name: 'vdi', format: 'vdi', size: 2560 * KiB, options: '', base: null, prepare: [], checked: false },
   qcow2('small clusters', 'cluster_size=512', { size: 96 * KiB }),
   qcow2('4 KiB clusters', 'cluster_size=4k'),
   qcow2('version 2', 'compat=0.10,cluster_size=4k'),

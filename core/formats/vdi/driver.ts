@@ -20,6 +20,8 @@ const options: readonly OptionRow[] = [
     values: ['off', 'falloc', 'full'],
     shown: 'given',
   },
+  { name: 'backing_file', type: 'string', meaning: 'File name of a base image', shown: 'given', hidden: true },
+  { name: 'backing_fmt', type: 'string', meaning: 'Image format of the base image', shown: 'given', hidden: true },
   { name: 'uuid', type: 'string', meaning: 'UUID of the new image', shown: 'given', hidden: true },
   { name: 'modify_uuid', type: 'string', meaning: 'UUID of its last modification', shown: 'given', hidden: true },
 ];

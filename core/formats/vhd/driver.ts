@@ -34,6 +34,8 @@ const options: readonly OptionRow[] = [
     values: ['off', 'falloc', 'full'],
     shown: 'given',
   },
+  { name: 'backing_file', type: 'string', meaning: 'File name of a base image', shown: 'given', hidden: true },
+  { name: 'backing_fmt', type: 'string', meaning: 'Image format of the base image', shown: 'given', hidden: true },
   { name: 'block_size', type: 'size', meaning: 'Guest bytes per block', shown: 'given', hidden: true },
   { name: 'uuid', type: 'string', meaning: 'Unique id of the new disk', shown: 'given', hidden: true },
 ];
