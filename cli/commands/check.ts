@@ -17,7 +17,12 @@ export const spec = defineCommand({
   operands: 'FILE',
   options: {
     format: sharedOptions.format,
-    repair: { short: 'r', long: ['repair'], argument: 'leaks|all', meaning: 'repair (not available in this version)' },
+    repair: {
+      short: 'r',
+      long: ['repair'],
+      argument: 'leaks|all',
+      meaning: 'put right what only wastes space, or everything (here: VHDX, by replaying its log)',
+    },
     output: sharedOptions.output,
     cache: sharedOptions.cache,
     quiet: sharedOptions.quiet,
@@ -50,7 +55,6 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   if (file === undefined || args.operands.length > 1) {
     throw new UsageError('Expecting one image file name', spec.name);
   }
-  if (repair !== null) throw new CommandError("'check -r' (repair) is not available in this version");
   const cache = args.last('cache');
   const named = nameImage(file, {
     format: args.last('format'),
@@ -62,7 +66,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   const command = startJob({ lines: wantsLines(args) });
   let result: CheckResult;
   try {
-    result = await check({ path: named.path, options: named.options, limit: 0 }, command.job, (finding) => {
+    result = await check({ path: named.path, options: named.options, limit: 0, repair }, command.job, (finding) => {
       const { file: at, offset, field } = finding.where;
       const where = `${at ?? ''}${offset === undefined ? '' : `+0x${offset.toString(16)}`}${field === undefined ? '' : ` ${field}`}`;
       err(`${finding.text}${actsAsQemuImg || where === '' ? '' : ` [${finding.code} at ${where}]`}\n`);
@@ -90,6 +94,8 @@ function printJson(result: CheckResult, name: string): void {
     'total-clusters': summary.totalClusters,
     corruptions: result.corruptions,
     leaks: result.leaks,
+    'corruptions-fixed': result.fixed?.corruptions ?? 0,
+    'leaks-fixed': result.fixed?.leaks ?? 0,
     'allocated-clusters': summary.allocatedClusters,
     'fragmented-clusters': summary.fragmentedClusters,
   };
@@ -105,6 +111,12 @@ function printJson(result: CheckResult, name: string): void {
 }
 
 function printHuman(result: CheckResult): void {
+  const { fixed } = result;
+  if (fixed !== null && fixed.corruptions + fixed.leaks > 0) {
+    outLine('The following inconsistencies were found and repaired:\n');
+    outLine(`    ${fixed.leaks} leaked clusters\n    ${fixed.corruptions} corruptions\n`);
+    outLine('Double checking the fixed image now...');
+  }
   const { corruptions, leaks, errors, summary } = result;
   if (corruptions === 0 && leaks === 0 && errors === 0) outLine('No errors were found on the image.');
   if (corruptions > 0) {
@@ -119,8 +131,7 @@ function printHuman(result: CheckResult): void {
   const total = summary.totalClusters ?? 0;
   const allocated = summary.allocatedClusters ?? 0;
   if (total > 0 && allocated > 0) {
-    const percent = (part: number | null, whole: number): string =>
-      fixedDigits(((part ?? 0) * 100) / whole, 2);
+    const percent = (part: number | null, whole: number): string => fixedDigits(((part ?? 0) * 100) / whole, 2);
     outLine(
       `${allocated}/${total} = ${percent(allocated, total)}% allocated, ` +
         `${percent(summary.fragmentedClusters, allocated)}% fragmented, ` +

@@ -148,6 +148,12 @@ export interface CheckSummary {
   readonly compressedClusters: number | null;
 }
 
+/** What a repair put right. */
+export interface RepairCounts {
+  readonly corruptions: number;
+  readonly leaks: number;
+}
+
 export interface MeasureRequest {
   readonly size: number;
   readonly options: Readonly<Record<string, OptionValue>>;
@@ -208,6 +214,11 @@ export interface FormatDriver {
   /** In order, without gap or overlap, the whole file `role` (`file` unless said). */
   regions(node: BlockNode, role?: string): Iterable<Region>;
   check?(node: BlockNode, job: Job): Generator<Finding, CheckSummary, void>;
+  /**
+   * Repairs what `check` finds, in place; what was put right is counted as `check` counts it. Absent: repair is not possible here.
+   * `leaks`: only what cannot do harm.
+   */
+  repair?(node: BlockNode, what: 'leaks' | 'all', job: Job): RepairCounts;
   measure?(request: MeasureRequest): Measurement;
   readonly snapshots?: SnapshotDriver;
 }

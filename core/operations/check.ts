@@ -1,6 +1,7 @@
-// check: what is wrong with the structures of an image. It only looks.
+// check: what is wrong with the structures of an image; with `repair`, puts right what can be put right and looks again.
+import { isWritable } from '../block/node.ts';
 import { ImageError } from '../errors/image-error.ts';
-import type { CheckSummary, Finding } from '../formats/driver.ts';
+import type { CheckSummary, Finding, RepairCounts } from '../formats/driver.ts';
 import { openImage, type OpenOptions } from '../formats/open.ts';
 import type { Job } from '../job.ts';
 
@@ -10,6 +11,8 @@ export interface CheckParams {
   readonly options: OpenOptions;
   /** Findings listed at most; all are counted. */
   readonly limit: number;
+  /** Put right in place: what only wastes space, or everything; null: only look. */
+  readonly repair: 'leaks' | 'all' | null;
 }
 
 export interface CheckResult {
@@ -21,21 +24,50 @@ export interface CheckResult {
   readonly errors: number;
   readonly summary: CheckSummary;
   readonly findings: readonly Finding[];
+  /** What a repair put right before this look; null: none was asked for. */
+  readonly fixed: RepairCounts | null;
 }
 
 /**
- * Checks. `onFinding` hears of every finding as it is made. Throws what opening throws, and `check/unsupported` for a format that has
- * nothing to check.
+ * Checks, after a repair if one is asked for. `onFinding` hears of every finding as it is made. Throws what opening throws,
+ * `check/unsupported` for a format that has nothing to check, `check/no-repair` for one that cannot be repaired here.
  */
 export function check(
   params: CheckParams,
   job: Job,
   onFinding: (finding: Finding) => void = () => {},
 ): Promise<CheckResult> {
-  return Promise.resolve().then(() => checkNow(params, job, onFinding));
+  return Promise.resolve().then(() => {
+    const fixed = params.repair === null ? null : repairNow(params, params.repair, job);
+    return checkNow(params, fixed, job, onFinding);
+  });
 }
 
-function checkNow(params: CheckParams, job: Job, onFinding: (finding: Finding) => void): CheckResult {
+/** Opens for writing, repairs, makes it last. */
+function repairNow(params: CheckParams, what: 'leaks' | 'all', job: Job): RepairCounts {
+  const options = { ...params.options, withBacking: false, forRepair: true };
+  const looked = openImage(params.path, options);
+  const { driver } = looked;
+  looked.node.close();
+  if (driver.check === undefined) throw new ImageError('check/unsupported', {}, { file: params.path });
+  if (driver.repair === undefined)
+    throw new ImageError('check/no-repair', { format: driver.id }, { file: params.path });
+  const { node } = openImage(params.path, { ...options, format: driver.id, writable: true });
+  try {
+    const fixed = driver.repair(node, what, job);
+    if (isWritable(node)) node.flush();
+    return fixed;
+  } finally {
+    node.close();
+  }
+}
+
+function checkNow(
+  params: CheckParams,
+  fixed: RepairCounts | null,
+  job: Job,
+  onFinding: (finding: Finding) => void,
+): CheckResult {
   const { node, driver } = openImage(params.path, { ...params.options, withBacking: false, forRepair: true });
   try {
     if (driver.check === undefined) throw new ImageError('check/unsupported', {}, { file: params.path });
@@ -52,6 +84,7 @@ function checkNow(params: CheckParams, job: Job, onFinding: (finding: Finding) =
           errors: counts.error,
           summary: step.value,
           findings,
+          fixed,
         };
       }
       counts[step.value.severity] += step.value.count;

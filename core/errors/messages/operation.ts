@@ -13,6 +13,7 @@ export const operationMessages = {
       : `Backing file specified without backing format\nDetected format of ${d.detected}.`,
   'create/lonely-backing-format': 'Backing format cannot be used without backing file',
   'create/backing': (d) => `${d.reason}\nCould not open backing image.`,
+  'check/no-repair': (d) => `Repairing ${d.format} images is not available in this version`,
   'create/value': (d) => `Parameter '${d.name}' does not accept value '${d.found}'`,
   'create/too-large': (d) => `The image size is too large for file format '${d.format}'${d.hint}`,
   'create/mode': (d) => `invalid parameter value: ${d.found}`,

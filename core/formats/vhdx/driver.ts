@@ -16,6 +16,9 @@ import { WritableVhdxNode } from './writer.ts';
 
 const options: readonly OptionRow[] = [
   { name: 'size', type: 'size', meaning: 'Virtual disk size; max of 64TB.', shown: 'always' },
+  // Not in qemu-img's list: it knows no parents of this format.
+  { name: 'backing_file', type: 'string', meaning: 'File name of a base image', shown: 'given', hidden: true },
+  { name: 'backing_fmt', type: 'string', meaning: "Must be 'vhdx' if present", shown: 'given', hidden: true },
   { name: 'log_size', type: 'size', meaning: 'Log size; min 1MB.', default: 1048576, shown: 'always' },
   {
     name: 'block_size',
@@ -85,5 +88,7 @@ export const vhdx: FormatDriver = {
   facts: (node) => vhdxFacts(ours(node)),
   regions: (node, role = 'file') => vhdxRegions(ours(node), role),
   check: (node, job) => checkVhdx(ours(node), job),
+  // The log was replayed when the image was opened for writing.
+  repair: (node) => ({ corruptions: ours(node).image.repaired ? 1 : 0, leaks: 0 }),
   measure: measureVhdx,
 };
