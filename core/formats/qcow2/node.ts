@@ -1,7 +1,8 @@
 // A qcow2 image as a layer of the graph: the active disk or a snapshot, for reading.
 import type { BlockNode, ImageFile, Mapping } from '../../block/node.ts';
 import type { GuestRange } from '../../block/units.ts';
-import { mapRange, type View } from './mapping.ts';
+import type { View } from './answers.ts';
+import { mapRange } from './mapping.ts';
 import type { Qcow2State } from './state.ts';
 import { loadTable } from './tables.ts';
 

@@ -4,7 +4,7 @@ import { alignDown, alignUp, type GuestOffset, type GuestRange } from '../../blo
 import { writeGuest } from '../../block/write.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import { withExtension } from './header-write.ts';
-import { codecOf } from './mapping.ts';
+import { codecOf } from './answers.ts';
 import { packedEntryHigh } from './layout.ts';
 import type { Qcow2Metadata } from './metadata.ts';
 import { Qcow2Node } from './node.ts';

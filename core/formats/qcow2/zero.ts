@@ -2,7 +2,8 @@
 import type { GuestRange } from '../../block/units.ts';
 import { l2OffsetAt } from './l2.ts';
 import { entryOffset } from './layout.ts';
-import { dataOffset, Kind, kindOf, type View } from './mapping.ts';
+import type { View } from './answers.ts';
+import { dataOffset, Kind, kindOf } from './entries.ts';
 import type { Qcow2Metadata } from './metadata.ts';
 import { entry } from './spec.ts';
 import { subclusterMask } from './subclusters.ts';

@@ -1,0 +1,141 @@
+// The answers that a lookup in the tables can come to: stored, packed, not stored.
+import type { BlockNode, Codec, Mapping } from '../../block/node.ts';
+import type { GuestRange } from '../../block/units.ts';
+import { ImageError } from '../../errors/image-error.ts';
+import { dataOffset, entryWhere, Kind, type EntryPlace } from './entries.ts';
+import { l2OffsetAt, type L2Tables } from './l2.ts';
+import { packedLength, packedOffset } from './layout.ts';
+import { entry } from './spec.ts';
+import type { Qcow2State } from './state.ts';
+
+/** What a mapping is looked up in: the active disk or a snapshot. */
+export interface View {
+  readonly state: Qcow2State;
+  readonly tables: L2Tables;
+  readonly l1: Uint32Array;
+  readonly backing: BlockNode | null;
+}
+
+/** L2 tables that one call looks at, at most, to merge what is not stored. */
+const tablesPerCall = 64;
+
+const deflate: Codec = { id: 'deflate-raw', windowBits: 12 };
+const zstd: Codec = { id: 'zstd' };
+
+/** How compressed clusters of this image are packed. */
+export function codecOf(state: Qcow2State): Codec {
+  return state.header.compressionType === 0 ? deflate : zstd;
+}
+
+/** Nothing is stored for `length` bytes: the layer below answers, or nothing does. */
+export function notStored(view: View, range: GuestRange, length: number): Mapping {
+  const { backing } = view;
+  if (backing === null || range.start >= backing.size) return { kind: 'zero', length, explicit: false };
+  return {
+    kind: 'below',
+    length: Math.min(length, backing.size - range.start),
+    node: backing,
+    offset: range.start,
+  };
+}
+
+/**
+ * How many bytes from the start of `range` are not stored: from L1 entry `index` on, where `known` bytes before it are known to be.
+ * Follows L1 entries without a table, and a bounded number of tables that are empty at their start.
+ */
+export function skipUnallocated(view: View, index: number, range: GuestRange, known: number): number {
+  const { state, l1, tables } = view;
+  const { l2Coverage, clusterSize, l2Entries } = state.layout;
+  const end = range.start + range.length;
+  let tablesLeft = tablesPerCall;
+  let at = known === 0 ? Math.max(index * l2Coverage, range.start) : range.start + known;
+  for (let i = index; at < end; i++) {
+    if (((l1[i * 2] ?? 0) | (l1[i * 2 + 1] ?? 0)) === 0) {
+      at = (i + 1) * l2Coverage;
+      continue;
+    }
+    if (tablesLeft-- === 0) break;
+    const empty = emptyEntries(state, l1, tables, i);
+    at += empty * clusterSize;
+    if (empty < l2Entries) break;
+  }
+  return Math.min(at, end) - range.start;
+}
+
+/** How many entries at the start of the table of L1 entry `index` are all zero; none if it cannot be read: whoever maps it is told. */
+function emptyEntries(state: Qcow2State, l1: Uint32Array, tables: L2Tables, index: number): number {
+  let table: Uint32Array;
+  try {
+    table = tables.get(l2OffsetAt(state, l1, index));
+  } catch (error) {
+    if (error instanceof ImageError) return 0;
+    throw error;
+  }
+  let i = 0;
+  while (i < table.length && table[i] === 0) i++;
+  return Math.floor((i * 4) / state.layout.l2EntrySize);
+}
+
+/** Stored as it is, or space that is set aside: `length` bytes from `skip` of the cluster of a standard entry. */
+export function stored(
+  view: View,
+  range: GuestRange,
+  kind: Kind,
+  high: number,
+  low: number,
+  skip: number,
+  length: number,
+  place: EntryPlace,
+): Mapping {
+  const { state } = view;
+  const cluster = dataOffset(state, high, low, range.start - skip, place);
+  const offset = cluster + skip;
+  if (kind === Kind.zeroReserved) {
+    return { kind: 'zero', length, explicit: true, reserved: { storage: state.data, offset } };
+  }
+  const inFile = state.data.writable ? length : Math.min(length, state.data.size - offset);
+  if (inFile <= 0) {
+    const detail = { offset, size: state.data.size, guest: range.start };
+    throw new ImageError('qcow2/cluster-beyond-file', detail, entryWhere(state, place));
+  }
+  const writable = (high & entry.copied) !== 0 && state.storage.writable;
+  if (state.cipher === null) return { kind: 'data', length: inFile, storage: state.data, offset, writable };
+  return { kind: 'data', length: inFile, storage: state.data, offset, writable, cipher: state.cipher };
+}
+
+/** `length` bytes from `skip` of a compressed cluster. */
+export function packedMapping(
+  view: View,
+  range: GuestRange,
+  high: number,
+  low: number,
+  skip: number,
+  length: number,
+  place: EntryPlace,
+): Mapping {
+  const { state } = view;
+  const { layout, storage } = state;
+  if (state.external) {
+    throw new ImageError(
+      'qcow2/packed-external',
+      { l2: place.tableOffset, index: place.index },
+      entryWhere(state, place),
+    );
+  }
+  const offset = packedOffset(layout, high, low);
+  if (offset >= storage.size && !storage.writable) {
+    const detail = { offset, size: storage.size, guest: range.start };
+    throw new ImageError('qcow2/cluster-beyond-file', detail, entryWhere(state, place));
+  }
+  const most = Math.min(packedLength(layout, high, low), Number.MAX_SAFE_INTEGER - offset);
+  return {
+    kind: 'packed',
+    length,
+    storage,
+    offset,
+    storedLength: storage.writable ? most : Math.min(most, storage.size - offset),
+    unpackedLength: layout.clusterSize,
+    skip,
+    codec: codecOf(state),
+  };
+}
