@@ -5,15 +5,7 @@ import type { CheckSummary, Finding } from '../driver.ts';
 import { isPresent } from './block-table.ts';
 import { blockCount, chunkCount } from './layout.ts';
 import type { VhdxNode } from './node.ts';
-import {
-  alignment,
-  bitmapBlockLength,
-  bitmapState,
-  headerOffsets,
-  payloadState,
-  regionTableOffsets,
-  zeroGuid,
-} from './spec.ts';
+import { alignment, bitmapBlockLength, bitmapState, headerOffsets, payloadState, regionTableOffsets } from './spec.ts';
 import { ownerName, useOfFile } from './use.ts';
 
 /** Findings of one kind that are told one by one; of the rest only the number. */
@@ -94,11 +86,11 @@ function* checkCopies(node: VhdxNode): Generator<Finding, void, void> {
   for (const slot of [0, 1] as const) {
     if (table.valid[slot]) continue;
     const text = `ERROR copy ${slot + 1} of the region table is not valid`;
-    yield finding(node, 'region-table', text, { offset: offsets[slot] }, 'it would be written anew from the other');
+    yield finding(node, 'region-table', text, { offset: offsets[slot] }, 'it is written anew by the next writer');
   }
   if (table.valid[0] && table.valid[1] && !table.same) {
     const text = 'ERROR the two copies of the region table differ; the first one counts';
-    yield finding(node, 'region-table', text, { offset: offsets[1] }, 'the second would be made like the first');
+    yield finding(node, 'region-table', text, { offset: offsets[1] }, 'it is made like the first by the next writer');
   }
 }
 
@@ -109,7 +101,7 @@ function* checkLog(node: VhdxNode): Generator<Finding, void, void> {
     const text = `ERROR the log has ${pending.entries.length} entries that are not in their places yet`;
     yield finding(node, 'log-pending', text, where, 'the log would be replayed');
   }
-  if (emptyLog && section.header.LogGuid !== zeroGuid) {
+  if (emptyLog && !repaired) {
     const text = 'ERROR the header names a log in which no entry is valid';
     yield finding(node, 'log-empty', text, where, 'the log would be marked empty');
   }

@@ -25,9 +25,9 @@ export interface VhdxImage {
   readonly locator: ParentLocator | null;
   /** The log as it was found; null: there was nothing to replay. */
   readonly pending: LogSequence | null;
-  /** The header names a log that has no valid entry. */
+  /** The header named a log that has no valid entry. */
   readonly emptyLog: boolean;
-  /** The log was replayed on the disk when this was opened. */
+  /** The log was replayed on the disk, or found to be empty, and cleared when this was opened. */
   readonly repaired: boolean;
 }
 
@@ -41,8 +41,8 @@ export function readImage(file: Storage, writable: boolean): VhdxImage {
   const emptyLog = pending === null && hasLog(section.header);
   let replayed: ReplayedStorage | null = null;
   if (pending !== null && !writable) replayed = new ReplayedStorage(file, section.header, pending);
-  if (pending !== null && writable) {
-    replayOnDisk(file, section.header, pending);
+  if (writable && hasLog(section.header)) {
+    if (pending !== null) replayOnDisk(file, section.header, pending);
     new HeaderWriter(file, section).update({ ...HeaderWriter.freshGuids(false), LogGuid: zeroGuid });
     section = readHeaderSection(file);
   }
@@ -66,7 +66,7 @@ export function readImage(file: Storage, writable: boolean): VhdxImage {
     locator: metadata.hasParent ? readLocator(file, table, metadata) : null,
     pending,
     emptyLog,
-    repaired: pending !== null && writable,
+    repaired: writable && (pending !== null || emptyLog),
   };
 }
 

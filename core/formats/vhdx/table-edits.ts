@@ -35,6 +35,11 @@ export class TableEdits {
   /** Both copies of the region table say that the BAT lies there. */
   moveBat(offset: number, length: number): void {
     this.#regions = this.#regions.map((region) => (region.guid === batRegion ? { ...region, offset, length } : region));
+    this.writeRegionTables();
+  }
+
+  /** Both copies of the region table are written anew. */
+  writeRegionTables(): void {
     const bytes = serialiseRegionTable(this.#regions);
     for (const at of regionTableOffsets) this.#pages.patch(at, bytes);
   }

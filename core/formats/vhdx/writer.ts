@@ -144,7 +144,8 @@ export class WritableVhdxNode extends VhdxNode implements WritableNode {
 
   /**
    * Comes before every change. Says in the headers that this file and its content change, before they do (2.2.2); a file as `create`
-   * left it is spared: whoever reads it after `writeBack` or `flush` finds that said then. And finds out which room is free.
+   * left it is spared: whoever reads it after `writeBack` or `flush` finds that said then. And finds out which room is free. Where one
+   * header or one copy of the region table was damaged, both are good from the next flush on.
    */
   touch(): void {
     if (this.#touched) return;
@@ -152,6 +153,7 @@ export class WritableVhdxNode extends VhdxNode implements WritableNode {
     const end = endOfUse(this.table, this.disk, endOfRegions(section.header, table));
     this.#space ??= new Space(this.storage, this.disk.blockSize, end);
     if (this.#created === null) this.#headers.update(HeaderWriter.freshGuids(true));
+    if (!table.same) this.edits.writeRegionTables();
     this.#touched = true;
   }
 

@@ -1,5 +1,6 @@
 // Images with something crafted into them: entries of the log, headers, tables, with their checksums put right.
 import { MemoryStorage } from '../../../../core/block/memory.ts';
+import type { Storage } from '../../../../core/block/storage.ts';
 import type { BlockNode } from '../../../../core/block/node.ts';
 import { MiB } from '../../../../core/block/units.ts';
 import { crc32cWithHole } from '../../../../core/bytes/checksum.ts';
@@ -37,7 +38,11 @@ export const noGate: OpenGate = {
 };
 
 export function openBytes(bytes: Uint8Array, writable = false): BlockNode {
-  return vhdx.open(new MemoryStorage(bytes, 'crafted.vhdx'), {
+  return openStorage(new MemoryStorage(bytes, 'crafted.vhdx'), writable);
+}
+
+export function openStorage(storage: Storage, writable = true): BlockNode {
+  return vhdx.open(storage, {
     writable,
     gate: noGate,
     withBacking: true,

@@ -1,6 +1,7 @@
 // Tables that lie: every class of published fault in readers of this format is refused with its place, or found by the check.
 import { describe, expect, it } from 'vitest';
 import { MiB, TiB } from '../../../../core/block/units.ts';
+import { MemoryStorage } from '../../../../core/block/memory.ts';
 import { readGuest } from '../../../../core/block/read.ts';
 import { isWritable } from '../../../../core/block/node.ts';
 import { writeGuest } from '../../../../core/block/write.ts';
@@ -9,7 +10,7 @@ import { vhdx } from '../../../../core/formats/vhdx/driver.ts';
 import { headerOffsets, regionTableOffsets } from '../../../../core/formats/vhdx/spec.ts';
 import { difference, positionCoded } from '../../../position-coded.ts';
 import { checkOf, contentOf, regionsOf } from '../new-image.ts';
-import { batOffset, metadataOffset, openBytes, seal, setHeaders, smallImage } from './crafted.ts';
+import { batOffset, metadataOffset, noGate, openBytes, seal, setHeaders, smallImage } from './crafted.ts';
 
 const itemsOffset = metadataOffset + 64 * 1024;
 
@@ -109,6 +110,22 @@ describe('the region table', () => {
     expect(findings(image)).toEqual(['vhdx/check-region-table']);
     image[regionTableOffsets[1] + 9] = 1;
     expect(failure(image).code).toBe('vhdx/region-table');
+  });
+
+  it('is mended by the next writer, like the headers', () => {
+    for (const spoiled of [...headerOffsets, ...regionTableOffsets]) {
+      const image = smallImage();
+      image[spoiled + 9] = 1;
+      expect(findings(image)).toHaveLength(1);
+      const storage = new MemoryStorage(image, 'crafted.vhdx');
+      const request = { writable: true, gate: noGate, withBacking: true, runtime: {}, forRepair: false };
+      const node = vhdx.open(storage, request);
+      if (!isWritable(node)) throw new Error('not writable');
+      writeGuest(node, positionCoded(7 * MiB, 512, 2), 7 * MiB);
+      node.flush();
+      node.close();
+      expect(findings(storage.bytes())).toEqual([]);
+    }
   });
 
   it('may not differ from its copy unnoticed', () => {

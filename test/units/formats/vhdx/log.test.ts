@@ -16,7 +16,7 @@ import { missing, mustRun, runQemuImg } from '../../../peers.ts';
 import { difference, positionCoded } from '../../../position-coded.ts';
 import { scratchFolder } from '../../../scratch.ts';
 import { checkOf, contentOf, regionsOf } from '../new-image.ts';
-import { batOffset, batSector, openBytes, putLog, setHeaders, smallImage, type Entry } from './crafted.ts';
+import { batOffset, batSector, openBytes, openStorage, putLog, setHeaders, smallImage, type Entry } from './crafted.ts';
 
 const folder = scratchFolder('vhdx-log');
 const noPeer = missing({ peers: ['qemu-img'] });
@@ -39,14 +39,7 @@ function contentOfAll(image: Uint8Array): Uint8Array {
   regionsOf(vhdx, node);
   node.close();
   const storage = new MemoryStorage(image, 'crafted.vhdx');
-  const request = {
-    writable: true,
-    gate: { openImage: fail, openFile: fail },
-    withBacking: true,
-    runtime: {},
-    forRepair: false,
-  };
-  vhdx.open(storage, request).close();
+  openStorage(storage).close();
   const section = readHeaderSection(storage);
   expect(section.header.LogGuid).toBe(zeroGuid);
   const after = openBytes(storage.bytes());
@@ -230,6 +223,9 @@ describe('the log of a VHDX', () => {
       const node = openBytes(image);
       expect(difference(contentOf(node), before)).toBeNull();
       expect(checkOf(vhdx, node).findings.map(({ code }) => code)).toEqual(['vhdx/check-log-empty']);
+      const storage = new MemoryStorage(image, 'crafted.vhdx');
+      openStorage(storage).close();
+      expect(checkOf(vhdx, openBytes(storage.bytes())).findings).toEqual([]);
     });
   }
 
