@@ -51,21 +51,19 @@ export function streamTrailer(header: HostedHeader, directory: Uint32Array, at: 
   );
 }
 
-/** The marker and the stream of a compressed grain, padded to whole sectors. `lba`: sector on the virtual disk. */
-function packedGrain(lba: number, stored: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(alignUp(grainMarkerLength + stored.length, sectorSize));
-  bytes.set(marker.serialise({ val: lba, size: stored.length }).subarray(0, grainMarkerLength));
-  bytes.set(stored, grainMarkerLength);
-  return bytes;
-}
-
 const codec: Codec = { id: 'zlib' };
+
+/** Buffers for grains come in few lengths, so that they can be used again. */
+const spareStep = 64 * 1024;
 
 /** What both layouts of a stream share: no plain data, no change of what is written. */
 abstract class StreamWriter implements ExtentWriter {
   readonly codec = codec;
   protected readonly extent: SparseExtent;
   protected readonly storage: Storage;
+
+  /** Buffers whose bytes are in the file: used again for the next grains. */
+  readonly #spare: Uint8Array[] = [];
 
   constructor(extent: SparseExtent) {
     this.extent = extent;
@@ -91,12 +89,43 @@ abstract class StreamWriter implements ExtentWriter {
     return kind === 'absent' ? found : 0;
   }
 
-  protected place(offset: number, host: HostOffset, length: number, publish: () => void): ExtentPlace {
-    if (host + length > sparseFileLimit)
-      throw new ImageError('vmdk/full', {}, { file: this.storage.name, offset: host });
+  /** Whole sectors that a compressed grain takes with its marker. */
+  protected lengthOf(stored: Uint8Array): number {
+    return alignUp(grainMarkerLength + stored.length, sectorSize);
+  }
+
+  /** A grain that goes to byte `host` of the file. Its bytes are valid until it is published. Throws `vmdk/full`. */
+  protected packedAt(
+    grain: number,
+    host: HostOffset,
+    stored: Uint8Array,
+    publish: () => void,
+  ): { place: ExtentPlace; bytes: Uint8Array } {
     const { grainSize, size } = this.extent;
-    const covers = Math.min(grainSize, size - offset);
-    return { start: offset, length: covers, storage: this.storage, offset: host, fresh: true, publish };
+    const length = this.lengthOf(stored);
+    if (host + length > sparseFileLimit) {
+      throw new ImageError('vmdk/full', {}, { file: this.storage.name, offset: host });
+    }
+    const spare = this.#spare.pop();
+    const buffer = spare !== undefined && spare.length >= length ? spare : new Uint8Array(alignUp(length, spareStep));
+    const bytes = buffer.subarray(0, length);
+    const val = (grain * grainSize) / sectorSize;
+    bytes.set(marker.serialise({ val, size: stored.length }).subarray(0, grainMarkerLength));
+    bytes.set(stored, grainMarkerLength);
+    bytes.fill(0, grainMarkerLength + stored.length);
+    const start = grain * grainSize;
+    const place = {
+      start,
+      length: Math.min(grainSize, size - start),
+      storage: this.storage,
+      offset: host,
+      fresh: true,
+      publish: () => {
+        publish();
+        this.#spare.push(buffer);
+      },
+    };
+    return { place, bytes };
   }
 }
 
@@ -137,13 +166,12 @@ export class EndedStreamWriter extends StreamWriter {
       this.#next += this.#writeTable(current, this.#next);
       this.#table.fill(0);
     }
-    const bytes = packedGrain((grain * grainSize) / sectorSize, stored);
-    const place = this.place(grain * grainSize, this.#next, bytes.length, () => {});
+    const reserved = this.packedAt(grain, this.#next, stored, () => {});
     this.#table[grain - table * entriesPerTable] = this.#next / sectorSize;
-    this.#next += bytes.length;
+    this.#next += reserved.bytes.length;
     this.#lastGrain = grain;
     this.#changed = true;
-    return { place, bytes };
+    return reserved;
   }
 
   /** Writes the current table and its marker at `at`; how many bytes that took. */
@@ -203,10 +231,8 @@ export class FrontedStreamWriter extends StreamWriter {
     if (this.extent.isPlace(this.extent.entryOf(grain))) {
       throw new ImageError('vmdk/stream-finished', {}, { file: this.storage.name });
     }
-    const bytes = packedGrain((grain * grainSize) / sectorSize, stored);
-    const host = this.#tables.allocate(bytes.length);
-    const publish = (): void => this.#tables.set(grain, host / sectorSize);
-    return { place: this.place(grain * grainSize, host, bytes.length, publish), bytes };
+    const host = this.#tables.allocate(this.lengthOf(stored));
+    return this.packedAt(grain, host, stored, () => this.#tables.set(grain, host / sectorSize));
   }
 
   settle(durable: boolean): void {
