@@ -34,7 +34,10 @@ function runPack(task: PackTask): LaneResult {
   let end = 0;
   for (const at of task.at) {
     const unit = data.subarray(at, at + task.unit);
-    const packed = !task.always && looksIncompressible(unit) ? null : pack(task.codec, unit);
+    // What must be packed and gains nothing by it is stored in the codec's plain blocks, which costs next to nothing.
+    const hopeless = looksIncompressible(unit);
+    const codec = hopeless ? { ...task.codec, level: 0 } : task.codec;
+    const packed = hopeless && !task.always ? null : pack(codec, unit);
     if (packed === null || (packed.length >= task.unit && !task.always)) {
       lengths.push(-1);
       continue;
