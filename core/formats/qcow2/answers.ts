@@ -8,12 +8,44 @@ import { packedLength, packedOffset } from './layout.ts';
 import { entry } from './spec.ts';
 import type { Qcow2State } from './state.ts';
 
-/** What a mapping is looked up in: the active disk or a snapshot. */
-export interface View {
+/** What a mapping is looked up in: the active disk or a snapshot. Remembers the last stretch that was found not to be stored. */
+export class View {
   readonly state: Qcow2State;
-  readonly tables: L2Tables;
-  readonly l1: Uint32Array;
   readonly backing: BlockNode | null;
+  readonly #l1: Uint32Array | null;
+  #emptyStart = 0;
+  #emptyEnd = 0;
+  #emptyAsOf = -1;
+
+  /** `l1`: the table of a snapshot; null: the active one. */
+  constructor(state: Qcow2State, backing: BlockNode | null, l1: Uint32Array | null = null) {
+    this.state = state;
+    this.backing = backing;
+    this.#l1 = l1;
+  }
+
+  get l1(): Uint32Array {
+    return this.#l1 ?? this.state.l1;
+  }
+
+  get tables(): L2Tables {
+    return this.state.tables;
+  }
+
+  /**
+   * How many bytes from `guest` on are known not to be stored; 0: unknown. The layer below may have many small runs there, and is not
+   * worth a search through the tables for each.
+   */
+  knownEmpty(guest: number): number {
+    if (this.#emptyAsOf !== this.state.changes || guest < this.#emptyStart) return 0;
+    return Math.max(0, this.#emptyEnd - guest);
+  }
+
+  noteEmpty(start: number, length: number): void {
+    this.#emptyStart = start;
+    this.#emptyEnd = start + length;
+    this.#emptyAsOf = this.state.changes;
+  }
 }
 
 /** L2 tables that one call looks at, at most, to merge what is not stored. */
@@ -27,8 +59,14 @@ export function codecOf(state: Qcow2State): Codec {
   return state.header.compressionType === 0 ? deflate : zstd;
 }
 
-/** Nothing is stored for `length` bytes: the layer below answers, or nothing does. */
+/** Nothing is stored for `length` bytes, as was found out just now: the layer below answers, or nothing does. */
 export function notStored(view: View, range: GuestRange, length: number): Mapping {
+  view.noteEmpty(range.start, length);
+  return answerEmpty(view, range, length);
+}
+
+/** The same where it was known. */
+export function answerEmpty(view: View, range: GuestRange, length: number): Mapping {
   const { backing } = view;
   if (backing === null || range.start >= backing.size) return { kind: 'zero', length, explicit: false };
   return {

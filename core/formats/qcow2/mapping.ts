@@ -2,7 +2,7 @@
 import type { Mapping } from '../../block/node.ts';
 import type { GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
-import { notStored, packedMapping, skipUnallocated, stored, type View } from './answers.ts';
+import { answerEmpty, notStored, packedMapping, skipUnallocated, stored, type View } from './answers.ts';
 import { entryWhere, Kind, kindOf } from './entries.ts';
 import { l2OffsetAt } from './l2.ts';
 import { mapSubclusters } from './subcluster-mapping.ts';
@@ -16,6 +16,8 @@ export function mapRange(view: View, range: GuestRange): Mapping {
   if (state.encrypted && state.cipher === null) {
     throw new ImageError('qcow2/encrypted', { method: state.cryptName }, { file: state.storage.name });
   }
+  const empty = view.knownEmpty(range.start);
+  if (empty > 0) return answerEmpty(view, range, Math.min(empty, range.length));
   const { l2Coverage } = state.layout;
   const index = Math.floor(range.start / l2Coverage);
   const inTable = range.start - index * l2Coverage;

@@ -221,6 +221,7 @@ export class Qcow2Metadata {
   tableForChange(index: number): Uint32Array {
     const { state } = this;
     const { l1, tables, layout } = state;
+    state.changes++;
     const old = l2OffsetAt(state, l1, index);
     if (old !== 0 && ((l1[index * 2] ?? 0) & entry.copied) !== 0) {
       const table = tables.get(old);

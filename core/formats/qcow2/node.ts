@@ -1,7 +1,7 @@
 // A qcow2 image as a layer of the graph: the active disk or a snapshot, for reading.
 import type { BlockNode, ImageFile, Mapping } from '../../block/node.ts';
 import type { GuestRange } from '../../block/units.ts';
-import type { View } from './answers.ts';
+import { View } from './answers.ts';
 import { mapRange } from './mapping.ts';
 import type { Qcow2State } from './state.ts';
 import { loadTable } from './tables.ts';
@@ -12,7 +12,9 @@ export class Qcow2Node implements BlockNode {
   readonly name: string;
   readonly granularity: number;
   readonly state: Qcow2State;
-  backing: BlockNode | null;
+  readonly backing: BlockNode | null;
+  /** What lookups go through. */
+  protected readonly view: View;
   #closed = false;
 
   constructor(state: Qcow2State, backing: BlockNode | null) {
@@ -20,6 +22,7 @@ export class Qcow2Node implements BlockNode {
     this.name = state.storage.name;
     this.granularity = state.layout.subclusterSize;
     this.backing = backing;
+    this.view = new View(state, backing);
   }
 
   get size(): number {
@@ -30,13 +33,8 @@ export class Qcow2Node implements BlockNode {
     return this.state.files;
   }
 
-  /** What lookups go through. */
-  protected view(): View {
-    return { state: this.state, tables: this.state.tables, l1: this.state.l1, backing: this.backing };
-  }
-
   map(range: GuestRange): Mapping {
-    return mapRange(this.view(), range);
+    return mapRange(this.view, range);
   }
 
   protected get closed(): boolean {
@@ -94,5 +92,5 @@ export interface L1Place {
 export function openL1(node: Qcow2Node, place: L1Place): BlockNode {
   const { state, backing } = node;
   const l1 = loadTable(state.storage, place.offset, place.entries, 'Snapshot L1 table');
-  return new Qcow2SnapshotNode({ state, tables: state.tables, l1, backing }, place.size);
+  return new Qcow2SnapshotNode(new View(state, backing, l1), place.size);
 }

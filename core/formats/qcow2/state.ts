@@ -25,6 +25,8 @@ export class Qcow2State {
   luks: LuksInside | null = null;
   /** The L2 tables of the active disk and of all snapshots. */
   readonly tables: L2Tables;
+  /** Goes up with every change of a table: what was found out before may not be true any more. */
+  changes = 0;
   /** The active L1 table in halves. `fields.l1_size` entries. */
   l1: Uint32Array;
 

@@ -34,7 +34,7 @@ export class Qcow2WritableNode extends Qcow2Node implements WritableNode {
   reserve(range: GuestRange): Place {
     this.#refuseEncrypted();
     this.metadata.beforeGuestChange();
-    const view = this.view();
+    const { view } = this;
     return this.state.layout.extendedL2
       ? placeSubclusters(view, this.metadata, range, this.size)
       : placeClusters(view, this.metadata, range, this.size);
@@ -64,11 +64,11 @@ export class Qcow2WritableNode extends Qcow2Node implements WritableNode {
 
   zero(range: GuestRange, keepSpace = false): GuestRange | null {
     this.#refuseEncrypted();
-    return zeroRange(this.view(), this.metadata, range, { keepSpace, size: this.size });
+    return zeroRange(this.view, this.metadata, range, { keepSpace, size: this.size });
   }
 
   release(range: GuestRange): GuestRange | null {
-    return releaseRange(this.view(), this.metadata, range, this.size);
+    return releaseRange(this.view, this.metadata, range, this.size);
   }
 
   /**
