@@ -87,7 +87,8 @@ export function parentPaths(locators: readonly Locator[], unicode: string | null
     locators.flatMap(({ entry, name }) => (name !== null && codes.includes(entry.platform_code) ? [name] : []));
   const relative = named('W2ru', 'Wi2r').map(relativePath);
   const absolute = [...named('W2ku', 'Wi2k'), ...named('MacX').map(fromUrl)].filter(isHostAbsolute);
-  const everything = [...named('W2ru', 'W2ku', 'Wi2r', 'Wi2k', 'MacX'), ...(unicode === null ? [] : [unicode])];
+  const windows = named('W2ru', 'W2ku', 'Wi2r', 'Wi2k');
+  const everything = [...windows, ...(unicode === null ? [] : [unicode]), ...named('MacX').map(fromUrl)];
   const beside = everything.map((name) => name.split(/[\\/]/).at(-1) ?? '');
   const candidates = [...relative, ...absolute, ...beside].filter((name) => name !== '' && !name.includes('\0'));
   return [...new Set(candidates)];

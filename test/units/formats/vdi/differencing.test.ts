@@ -30,7 +30,9 @@ function makeChain(random: SeededRandom): Uint8Array[] {
     createImage(vdi, at(name), { size, backing: names[layer - 1] ?? null });
     const model: Uint8Array = models[layer - 1]?.slice() ?? new Uint8Array(size);
     writing(at(name), (node) => {
-      guestAtWork(node, model, { random, layer: layer + 1, steps: 10, longest: 2 * MiB });
+      const shown = models[layer - 1];
+      const below = shown === undefined ? {} : { below: shown };
+      guestAtWork(node, model, { random, layer: layer + 1, steps: 10, longest: 2 * MiB, ...below });
     });
     models.push(model);
   }

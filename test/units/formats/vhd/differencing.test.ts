@@ -36,7 +36,10 @@ function makeChain(random: SeededRandom, align: number, topBlock = 64 * KiB): Ui
     }
     const model: Uint8Array = models[layer - 1]?.slice() ?? new Uint8Array(size);
     writing(at(name), (node) => {
-      guestAtWork(node, model, { random, layer: layer + 1, steps: 40, longest: MiB, align, zeroes: align === 1 });
+      const shown = models[layer - 1];
+      const below = shown === undefined ? {} : { below: shown };
+      const steps = { random, layer: layer + 1, steps: 40, longest: MiB, align, zeroes: align === 1 };
+      guestAtWork(node, model, { ...steps, ...below });
     });
     models.push(model);
   }
