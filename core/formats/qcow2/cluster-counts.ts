@@ -181,14 +181,19 @@ export class ClusterCounts {
     let wider = Math.max(nibbles, level + 1);
     while (uniform !== null && uniform > (highest[wider] ?? 0)) wider++;
     this.#take(pageBytes[wider] ?? 0);
-    const counts = Uint32Array.from({ length: pageClusters }, (_, at) => this.get(start + at));
+    const room = wider === words ? new Uint32Array(pageClusters) : new Uint8Array(pageBytes[wider] ?? 0);
+    if (wider === nibbles) {
+      for (let at = 0; at < room.length; at++)
+        room[at] = this.get(start + 2 * at) | (this.get(start + 2 * at + 1) << 4);
+    } else {
+      for (let at = 0; at < pageClusters; at++) room[at] = this.get(start + at);
+    }
     this.#bitPages[page] = null;
-    this.#bytePages[page] = wider === words ? null : new Uint8Array(pageBytes[wider] ?? 0);
-    this.#wordPages[page] = wider === words ? counts : null;
+    this.#bytePages[page] = room instanceof Uint8Array ? room : null;
+    this.#wordPages[page] = room instanceof Uint8Array ? null : room;
     // Making room may have given this very page back.
     this.#held -= pageBytes[this.#level[page] ?? none] ?? 0;
     this.#level[page] = wider;
-    if (wider !== words) for (let at = 0; at < pageClusters; at++) this.#put(page, at, counts[at] ?? 0);
   }
 
   #take(length: number): void {

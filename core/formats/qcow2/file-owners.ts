@@ -119,7 +119,7 @@ function* eachL2Table(state: Qcow2State, table: SnapshotTable): Generator<L2Tabl
     const sound = l1Offset % BigInt(clusterSize) === 0n && l1Entries <= limit.l1Bytes / 8;
     if (sound) l1Tables.push({ offset: Number(l1Offset), entries: l1Entries, active: false });
   }
-  let allowed = Math.max(16 * 1024 * 1024, storage.size / 4);
+  let allowed = Math.max(8 * 1024 * 1024, limit.l1Bytes / 8 + storage.size / 8);
   for (const { offset, entries, active } of l1Tables) {
     for (let done = 0; done < entries && offset + done * 8 < storage.size; done += l1Piece) {
       const count = Math.min(l1Piece, entries - done);

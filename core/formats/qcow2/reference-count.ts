@@ -149,9 +149,10 @@ export class ReferenceCount {
       this.#spend(count);
       const piece = loadTable(storage, at, count, 'L1 table', 'zero');
       for (let index = 0; index < count; index++) {
-        if ((piece[2 * index] ?? 0) !== 0 || (piece[2 * index + 1] ?? 0) !== 0) {
-          yield* this.#l1Entry(piece, index, at + index * 8, active);
-        }
+        const high = piece[2 * index] ?? 0;
+        const low = piece[2 * index + 1] ?? 0;
+        if ((high === 0 && low === 0) || (!active && this.#sharedTable(high, low))) continue;
+        yield* this.#l1Entry(piece, index, at + index * 8, active);
       }
     }
   }
@@ -159,12 +160,22 @@ export class ReferenceCount {
   /** L1 tables of one image do not overlap; ones that do, thousands of times over, are not followed for ever. */
   #spend(entries: number): void {
     this.#l1Entries += entries;
-    const allowed = Math.max(16 * 1024 * 1024, this.#state.storage.size / 4);
+    const allowed = Math.max(8 * 1024 * 1024, limit.l1Bytes / 8 + this.#state.storage.size / 8);
     if (this.#l1Entries > allowed) this.#giveUp('the L1 tables of the snapshots overlap');
   }
 
   #giveUp(reason: string): never {
     throw new ImageError('qcow2/check-effort', { reason }, { file: this.#state.storage.name });
+  }
+
+  /** Counts a sound L1 entry of a snapshot that leads to a sound table seen before; false, and nothing is done, for any other. */
+  #sharedTable(high: number, low: number): boolean {
+    if ((high & entry.l1ReservedHigh) !== 0 || (low & entry.l1ReservedLow) !== 0) return false;
+    const cluster = entryOffset(high, low) / this.#state.layout.clusterSize;
+    if (!Number.isInteger(cluster) || this.#seen.get(cluster) === 0 || this.#damaged.has(cluster)) return false;
+    if (!this.#scan.sound(cluster)) return false;
+    this.#again.add(cluster);
+    return true;
   }
 
   *#l1Entry(piece: Uint32Array, index: number, at: number, active: boolean): Generator<Finding, void, void> {
