@@ -181,7 +181,9 @@ describe('the engine', () => {
         ['core/errors', 'core/bytes', 'core/block', 'core/formats'].some((folder) => within(name, folder)) &&
         !within(name, 'core/block/copy'),
     );
-    const waiting = below.filter(({ text }) => /\basync\b|\bawait\b|\bPromise\b/.test(codeOf(text)));
+    const waiting = below.filter(({ text }) =>
+      /\basync\b|\bawait\b|\bnew Promise\b|\bPromise\s*[.<]/.test(codeOf(text)),
+    );
     expect(waiting.map(({ name }) => name)).toEqual([]);
   });
 

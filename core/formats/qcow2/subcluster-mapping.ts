@@ -31,8 +31,10 @@ export function mapSubclusters(
   const sub = Math.floor(skip / subclusterSize);
   const kind = subKind(state, table, tableOffset, first, sub);
   const copied = high & entry.copied;
-  const base =
-    kind === Kind.data || kind === Kind.zeroReserved ? dataOffset(state, high, low, range.start - skip, place) : 0;
+  // Without a layer below, room for subclusters that hold nothing yet is told as what it is.
+  const roomOnly = kind === Kind.unallocatedReserved && (view.backing === null || range.start >= view.backing.size);
+  const placed = kind === Kind.data || kind === Kind.zeroReserved || roomOnly;
+  const base = placed ? dataOffset(state, high, low, range.start - skip, place) : 0;
   let index = first;
   let at = sub;
   for (;;) {
@@ -45,17 +47,17 @@ export function mapSubclusters(
     if (base !== 0 || state.external) {
       const nextHigh = table[index * 4] ?? 0;
       if ((nextHigh & entry.copied) !== copied) break;
-      if (
-        (kind === Kind.data || kind === Kind.zeroReserved) &&
-        entryOffset(nextHigh, table[index * 4 + 1] ?? 0) !== base + (index - first) * clusterSize
-      )
-        break;
+      const follows = base + (index - first) * clusterSize;
+      if (placed && entryOffset(nextHigh, table[index * 4 + 1] ?? 0) !== follows) break;
     }
   }
   const length = Math.min((index - first) * clusterSize + at * subclusterSize - skip, most);
   switch (kind) {
     case Kind.unallocated:
     case Kind.unallocatedReserved: {
+      if (roomOnly) {
+        return { kind: 'zero', length, explicit: false, reserved: { storage: state.data, offset: base + skip } };
+      }
       const next = Math.floor(range.start / state.layout.l2Coverage) + 1;
       const run = length < most || most === range.length ? length : skipUnallocated(view, next, range, length);
       return notStored(view, range, run);
