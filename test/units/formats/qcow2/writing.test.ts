@@ -285,6 +285,17 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'a writer of qcow2', () => {
       clean();
     });
 
+    it('keeps header fields that nobody knows', () => {
+      const image = create('1M');
+      const known = fs.readFileSync(file).subarray(112, 512);
+      image.set32(100, 128).bytes(112, Buffer.from('sixteen unknown.')).bytes(128, known);
+      writing(file, (node) => node.setBacking({ path: 'base', format: 'raw' }), { withBacking: false });
+      expect(fs.readFileSync(file).subarray(112, 128).toString()).toBe('sixteen unknown.');
+      expect(image.get32(100)).toBe(128);
+      expect(info()['backing-filename']).toBe('base');
+      clean();
+    });
+
     it('has a name that fits', () => {
       create('1M', 'cluster_size=512');
       writing(file, (node) => {
