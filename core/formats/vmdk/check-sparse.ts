@@ -6,7 +6,7 @@ import type { Finding } from '../driver.ts';
 import { GrainTables, TableCache, type Entries } from './grain-tables.ts';
 import { GrainUse } from './grain-use.ts';
 import { directorySource, readDirectory } from './open-sparse.ts';
-import type { Directory, SparseExtent } from './sparse.ts';
+import type { SparseExtent } from './sparse.ts';
 import { grainMarkerLength, hostedFlag, newlineBytes, sectorSize, zeroedEntry } from './spec.ts';
 
 /** A finding out of the error that reading would meet. */
@@ -62,19 +62,19 @@ function* checkHeader(extent: SparseExtent): Generator<Finding, void, void> {
   };
 }
 
-interface Redundant {
-  readonly directory: Directory;
-  readonly tables: GrainTables;
-}
-
-function* openRedundant(extent: SparseExtent): Generator<Finding, Redundant | null, void> {
-  if (extent.redundantOffset === null) return null;
+/** The tables that the redundant directory points to, as they are in the file. Throws `vmdk/directory-outside`. */
+export function openRedundantTables(extent: SparseExtent, offset: HostOffset): GrainTables {
   const { storage, entriesPerTable, reserved } = extent;
   const count = extent.directory.entries.length;
+  const directory = readDirectory(storage, offset, count);
+  const source = directorySource(storage, directory, entriesPerTable, count, reserved);
+  return new GrainTables(source, new TableCache(), 0);
+}
+
+function* openRedundant(extent: SparseExtent): Generator<Finding, GrainTables | null, void> {
+  if (extent.redundantOffset === null) return null;
   try {
-    const directory = readDirectory(storage, extent.redundantOffset, count);
-    const source = directorySource(storage, directory, entriesPerTable, count, reserved);
-    return { directory, tables: new GrainTables(source, new TableCache(), 0) };
+    return openRedundantTables(extent, extent.redundantOffset);
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
     yield corruption(error, `ERROR: redundant copy: ${error.message}`);
@@ -153,8 +153,20 @@ function overlap(extent: SparseExtent, offset: HostOffset, sector?: number): Fin
  * Both copies of a table. A power cut can leave one behind the other: an entry that only one of them has is no damage, as nobody
  * relied on it yet. Two different grains are.
  */
-function* compareTables(extent: SparseExtent, redundant: Redundant, table: number): Generator<Finding, void, void> {
-  const second = yield* readTable(extent, redundant.tables, table);
+export function compareCopies(first: Entries, second: Entries): { behind: number; contradicting: number[] } {
+  let behind = 0;
+  const contradicting: number[] = [];
+  for (let i = 0; i < first.length; i++) {
+    const [a = 0, b = 0] = [first[i], second[i]];
+    if (a === b) continue;
+    if (a <= zeroedEntry || b <= zeroedEntry) behind++;
+    else contradicting.push(i);
+  }
+  return { behind, contradicting };
+}
+
+function* compareTables(extent: SparseExtent, redundant: GrainTables, table: number): Generator<Finding, void, void> {
+  const second = yield* readTable(extent, redundant, table);
   // What is wrong with the first copy was told already.
   if (extent.tables.faultOf(table) !== null) return;
   const first = extent.tables.get(table);
@@ -163,14 +175,9 @@ function* compareTables(extent: SparseExtent, redundant: Redundant, table: numbe
     yield behind(extent, table, 1);
     return;
   }
-  let lagging = 0;
-  for (let i = 0; i < first.length; i++) {
-    const [a = 0, b = 0] = [first[i], second[i]];
-    if (a === b) continue;
-    if (a <= zeroedEntry || b <= zeroedEntry) lagging++;
-    else yield contradiction(extent, table, i);
-  }
-  if (lagging > 0) yield behind(extent, table, lagging);
+  const found = compareCopies(first, second);
+  for (const entry of found.contradicting) yield contradiction(extent, table, entry);
+  if (found.behind > 0) yield behind(extent, table, found.behind);
 }
 
 function behind(extent: SparseExtent, table: number, count: number): Finding {
@@ -196,8 +203,8 @@ function contradiction(extent: SparseExtent, table: number, entry: number): Find
 }
 
 /** Starts of all tables, in order. */
-function tableStarts(extent: SparseExtent, redundant: Redundant | null): { starts: Float64Array; length: number } {
-  const all = [extent.tables.source, ...(redundant === null ? [] : [redundant.tables.source])];
+function tableStarts(extent: SparseExtent, redundant: GrainTables | null): { starts: Float64Array; length: number } {
+  const all = [extent.tables.source, ...(redundant === null ? [] : [redundant.source])];
   const starts = new Float64Array(all.length * extent.directory.entries.length);
   let count = 0;
   for (const source of all) {
@@ -214,7 +221,7 @@ function tableStarts(extent: SparseExtent, redundant: Redundant | null): { start
 function* checkTablePlaces(
   extent: SparseExtent,
   use: GrainUse,
-  redundant: Redundant | null,
+  redundant: GrainTables | null,
 ): Generator<Finding, void, void> {
   const { starts, length } = tableStarts(extent, redundant);
   const where = (offset: number): Finding['where'] => ({ file: extent.storage.name, offset });
@@ -233,7 +240,11 @@ function* checkTablePlaces(
 }
 
 /** Whole grains of the file that nothing points to. Streams and files that ESX set aside in advance are not looked at. */
-function* findLeaks(extent: SparseExtent, use: GrainUse, redundant: Redundant | null): Generator<Finding, void, void> {
+function* findLeaks(
+  extent: SparseExtent,
+  use: GrainUse,
+  redundant: GrainTables | null,
+): Generator<Finding, void, void> {
   if (extent.compressed || extent.form.id !== 'hosted') return;
   const { storage, grainSize } = extent;
   const dataStart = extent.form.header.overHead * sectorSize;

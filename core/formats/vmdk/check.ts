@@ -57,19 +57,27 @@ function* findings(node: VmdkNode, job: Job): Generator<Finding, void, void> {
   }
 }
 
-/** Sizes in the descriptor against those of the extents. */
-function* checkDescriptor(node: VmdkNode): Generator<Finding, void, void> {
-  const { descriptor, place } = node;
-  const where = { file: place.storage.name, offset: place.offset };
+/** Extents whose size in the descriptor is not the one that they have. */
+export function* wrongSizes(
+  node: VmdkNode,
+): Generator<{ readonly extent: Extent; readonly expected: number; readonly found: number }, void, void> {
   for (const extent of node.extents) {
-    const line = descriptor.extents[extent.line];
+    const line = node.descriptor.extents[extent.line];
     if (line === undefined) continue;
     const found = actualSize(extent);
     const expected = extent.kind === 'flat' ? extent.base + line.size : line.size;
     const rounded = extent.kind === 'sparse' ? alignUp(line.size, extent.grainSize) : expected;
     if (extent.kind === 'flat' ? found >= expected : found === expected || found === rounded) continue;
+    yield { extent, expected, found };
+  }
+}
+
+function* checkDescriptor(node: VmdkNode): Generator<Finding, void, void> {
+  const where = { file: node.place.storage.name, offset: node.place.offset };
+  for (const { extent, expected, found } of wrongSizes(node)) {
     const text = `ERROR: the descriptor says ${expected} bytes for extent ${extent.line}, its file has ${found}`;
-    yield { code: 'vmdk/extent-size', severity: 'corruption', text, where, count: 1, repair: null };
+    const repair = extent.kind === 'sparse' ? 'write the size of the file into the descriptor' : null;
+    yield { code: 'vmdk/extent-size', severity: 'corruption', text, where, count: 1, repair };
   }
 }
 

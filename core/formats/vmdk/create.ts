@@ -45,8 +45,7 @@ interface ExtentFile {
 }
 
 /**
- * Options: those of the driver's rows; `preallocation` (off, falloc, full) as files have it; `cid` (eight hexadecimal digits): the
- * content identifier to keep, where a fresh one is not wanted. Throws `vmdk/*` with qemu-img's sentences, `storage/*`.
+ * Options: those of the driver's rows; `preallocation` (off, falloc, full) as files have it. Throws `vmdk/*` with qemu-img's sentences, `storage/*`.
  */
 export function createVmdk(request: CreateRequest): void {
   const options = readCreateOptions(request.options, request.backing);
@@ -67,6 +66,7 @@ export function createVmdk(request: CreateRequest): void {
     heads,
     adapter: options.adapter,
     toolsVersion: options.toolsVersion,
+    uuid: options.uuid,
   });
   const embedded = !options.flat && !options.split;
   if (embedded && text.length > newDescriptorLength) {

@@ -159,6 +159,8 @@ export interface NewDescriptor {
   readonly heads: number;
   readonly adapter: string;
   readonly toolsVersion: string;
+  /** Null: none, as qemu-img leaves it. */
+  readonly uuid: string | null;
 }
 
 /**
@@ -179,8 +181,25 @@ export function newDescriptor(values: NewDescriptor): string {
     `\n# Extent description\n${lines.join('')}\n# The Disk Data Base\n#DDB\n\n` +
     `ddb.virtualHWVersion = "${values.hardwareVersion}"\n` +
     `ddb.geometry.cylinders = "${values.cylinders}"\nddb.geometry.heads = "${values.heads}"\n` +
-    `ddb.geometry.sectors = "63"\nddb.adapterType = "${values.adapter}"\nddb.toolsVersion = "${values.toolsVersion}"\n`;
+    `ddb.geometry.sectors = "63"\nddb.adapterType = "${values.adapter}"\nddb.toolsVersion = "${values.toolsVersion}"\n` +
+    (values.uuid === null ? '' : `ddb.uuid = "${vmwareUuid(values.uuid)}"\nddb.uuid.image="${values.uuid}"\n`);
   return Buffer.from(text, 'utf8').toString('latin1');
+}
+
+/** A UUID as VMware writes it: `60 00 C2 98 5d 08 de f2-a0 14 2e 05 94 9d d8 38`. */
+function vmwareUuid(uuid: string): string {
+  const bytes = uuid.replaceAll('-', '').match(/../g) ?? [];
+  return `${bytes.slice(0, 8).join(' ')}-${bytes.slice(8).join(' ')}`;
+}
+
+/** The UUID of the disk: VirtualBox's key, else VMware's; null where there is none (or it is all zero). */
+export function diskUuid(descriptor: Descriptor): string | null {
+  for (const key of ['ddb.uuid.image', 'ddb.uuid']) {
+    const digits = (descriptor.values.get(key) ?? '').replaceAll(/[\s-]/g, '').toLowerCase();
+    if (!/^[0-9a-f]{32}$/.test(digits) || /^0+$/.test(digits)) continue;
+    return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+  }
+  return null;
 }
 
 function refuseUnquotable(name: string): void {

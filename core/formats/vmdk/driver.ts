@@ -1,16 +1,18 @@
 // vmdk: VMware's virtual disks, in one file or many.
 import type { BlockNode } from '../../block/node.ts';
+import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver } from '../driver.ts';
-import { cidText } from './descriptor.ts';
 import { checkVmdk } from './check.ts';
 import { createVmdk } from './create.ts';
+import { cidText, diskUuid } from './descriptor.ts';
 import { vmdkFacts } from './facts.ts';
 import { measureVmdk } from './measure.ts';
-import { VmdkNode } from './node.ts';
+import { VmdkNode, WritableVmdkNode } from './node.ts';
 import { openVmdk } from './open.ts';
 import { optionRows } from './options.ts';
 import { probeVmdk } from './probe.ts';
 import { vmdkRegions } from './regions.ts';
+import { repairVmdk } from './repair.ts';
 
 function ours(node: BlockNode): VmdkNode {
   if (!(node instanceof VmdkNode)) throw new Error(`not a VMDK node: ${node.format}`);
@@ -26,9 +28,18 @@ export const vmdk: FormatDriver = {
   probe: probeVmdk,
   open: openVmdk,
   create: createVmdk,
-  identity: (node) => ({ disk: null, options: { cid: cidText(ours(node).descriptor.cid) } }),
+  identity(node) {
+    const { descriptor } = ours(node);
+    const disk = diskUuid(descriptor);
+    return { disk, options: { cid: cidText(descriptor.cid), ...(disk === null ? {} : { uuid: disk }) } };
+  },
+  diskIdOption: 'uuid',
   facts: (node) => vmdkFacts(ours(node)),
   regions: (node, role = 'file') => vmdkRegions(ours(node), role),
   check: (node, job) => checkVmdk(ours(node), job),
+  repair(node, what, job) {
+    if (node instanceof WritableVmdkNode) return repairVmdk(node, what, job);
+    throw new ImageError('format/read-only', { format: 'vmdk' }, { file: node.name });
+  },
   measure: measureVmdk,
 };

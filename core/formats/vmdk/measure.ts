@@ -87,5 +87,6 @@ function descriptorLength(request: MeasureRequest, options: VmdkOptions, size: n
     heads,
     adapter: options.adapter,
     toolsVersion: options.toolsVersion,
+    uuid: options.uuid,
   }).length;
 }

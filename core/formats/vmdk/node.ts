@@ -263,6 +263,11 @@ export class WritableVmdkNode extends VmdkNode implements WritableNode {
     this.#rewrite(withCid(this.descriptor.text, cid), { cid });
   }
 
+  /** Another text of the descriptor, for repairs: what it says of CIDs and the parent stays. */
+  rewriteDescriptor(text: string): void {
+    this.#rewrite(text, {});
+  }
+
   #rewrite(text: string, values: Partial<Descriptor>): void {
     writeDescriptor(this.place, this.descriptor.text, text);
     this.descriptor = { ...this.descriptor, ...values, text };

@@ -45,6 +45,14 @@ export const optionRows: readonly OptionRow[] = [
     meaning: 'Enable efficient zero writes using the zeroed-grain GTE feature',
     shown: 'given',
   },
+  {
+    name: 'cid',
+    type: 'string',
+    meaning: 'Content identifier, eight hexadecimal digits',
+    shown: 'given',
+    hidden: true,
+  },
+  { name: 'uuid', type: 'string', meaning: 'UUID of the disk', shown: 'given', hidden: true },
 ];
 
 export interface VmdkOptions {
@@ -58,6 +66,8 @@ export interface VmdkOptions {
   readonly preallocation: Provision | null;
   /** The content identifier to write; null: a fresh one. */
   readonly cid: number | null;
+  /** The UUID to write; null: none. */
+  readonly uuid: string | null;
 }
 
 function oneOf<T extends string>(value: OptionValue | undefined, allowed: readonly T[], fallback: T): T {
@@ -99,6 +109,7 @@ export function readCreateOptions(
     zeroedGrains: options.zeroed_grain === true,
     preallocation: preallocation === 'off' ? null : preallocation,
     cid: readCid(options.cid),
+    uuid: readUuid(options.uuid),
   };
 }
 
@@ -108,4 +119,12 @@ function readCid(value: OptionValue | undefined): number | null {
     throw new ImageError('vmdk/option', { value: String(value) });
   }
   return Number.parseInt(value, 16);
+}
+
+function readUuid(value: OptionValue | undefined): string | null {
+  if (value === undefined) return null;
+  const text = typeof value === 'string' ? value.toLowerCase() : '';
+  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text))
+    throw new ImageError('vmdk/option', { value: String(value) });
+  return text;
 }

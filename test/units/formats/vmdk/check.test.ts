@@ -8,7 +8,17 @@ import { silentJob } from '../../../../core/job.ts';
 import { describeWith, mustRun, runPeer } from '../../../peers.ts';
 import { scratchFolder } from '../../../scratch.ts';
 import { descriptorText, writeDescriptorFile } from './crafted.ts';
-import { checkByUs, createDisk, KiB, MiB, openNode, openWritable, wrongRegions, writePacked } from './disks.ts';
+import {
+  checkByUs,
+  createDisk,
+  KiB,
+  MiB,
+  openNode,
+  openWritable,
+  wrongByQemu,
+  wrongRegions,
+  writePacked,
+} from './disks.ts';
 
 /** Where a new disk of up to 4 GiB has its parts. */
 const redundantTable = 22 * 512;
@@ -145,5 +155,28 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'checking vmdk', () => {
     node.close();
     expect(found).toHaveLength(51);
     expect(found.reduce((sum, { count: part }) => sum + part, 0)).toBe(64);
+  });
+
+  it('puts right what needs no guessing', () => {
+    const file = damaged((bytes) => {
+      bytes.writeUInt32LE(0, redundantTable + 8);
+      bytes.writeUInt32LE(128, redundantTable + 12);
+      bytes.write('RW 7000 ', bytes.indexOf('RW 8192 '), 'latin1');
+    });
+    const repair = (what: 'leaks' | 'all') => {
+      const node = openWritable(file, { forRepair: true });
+      try {
+        return vmdk.repair?.(node, what, silentJob);
+      } finally {
+        node.close();
+      }
+    };
+    const before = fs.readFileSync(file, 'latin1');
+    expect(repair('leaks')).toEqual({ leaks: 0, corruptions: 0 });
+    expect(fs.readFileSync(file, 'latin1')).toBe(before);
+    expect(repair('all')).toEqual({ leaks: 1, corruptions: 2 });
+    expect(checkByUs(file)).toEqual([]);
+    expect(repair('all')).toEqual({ leaks: 0, corruptions: 0 });
+    expect(wrongByQemu(file, Buffer.concat([Buffer.alloc(MiB, 1), Buffer.alloc(3 * MiB)]))).toBeNull();
   });
 });

@@ -53,8 +53,10 @@ describeWith({ peers: ['qemu-img', 'vmdkinfo'] }, 'creating vmdk', () => {
       expect(fs.readdirSync(ours).sort()).toEqual(names);
       for (const name of names) {
         const [found, wanted] = [ours, theirs].map((at) => path.join(at, name));
-        expect(fs.statSync(found ?? '').size, name).toBe(fs.statSync(wanted ?? '').size);
-        if (fs.statSync(found ?? '').size > 8 * MiB) continue;
+        // qemu-img writes its CID with as many digits as it takes: the length of a text may differ by that.
+        const { size: length } = fs.statSync(found ?? '');
+        if (length > 4096) expect(length, name).toBe(fs.statSync(wanted ?? '').size);
+        if (length > 8 * MiB) continue;
         expect(comparable(fs.readFileSync(found ?? '')) === comparable(fs.readFileSync(wanted ?? '')), name).toBe(true);
       }
     });
@@ -114,6 +116,19 @@ describeWith({ peers: ['qemu-img', 'vmdkinfo'] }, 'creating vmdk', () => {
     openNode(file).close();
     expect(mustRun('qemu-img', ['info', file])).toContain('磁盘 é-flat.vmdk');
     expect(mustRun('vmdkinfo', [file])).toContain('磁盘 é-flat.vmdk');
+  });
+
+  it('an identity can be kept, and is found again', () => {
+    const uuid = '6000c298-5d08-def2-a014-2e05949dd838';
+    const file = createDisk(folder, 'identity.vmdk', { size: MiB, options: { cid: '0badcafe', uuid } });
+    const node = openNode(file);
+    expect(vmdk.identity?.(node)).toEqual({ disk: uuid, options: { cid: '0badcafe', uuid } });
+    node.close();
+    expect(mustRun('vmdkinfo', [file])).toContain('0x0badcafe');
+    expect(fs.readFileSync(file, 'latin1')).toContain('ddb.uuid = "60 00 c2 98 5d 08 de f2-a0 14 2e 05 94 9d d8 38"');
+    expect(() => createDisk(folder, 'identity-2.vmdk', { size: MiB, options: { uuid: 'x' } })).toThrow(
+      'invalid parameter value: x',
+    );
   });
 
   it('preallocation sets all grains aside', () => {

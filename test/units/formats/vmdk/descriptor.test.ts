@@ -119,6 +119,7 @@ describe('an edit', () => {
     heads: 16,
     adapter: 'ide',
     toolsVersion: '0',
+    uuid: null,
   });
 
   it('of the CID leaves the parent alone, and the other way round', () => {
