@@ -192,8 +192,8 @@ export interface FormatDriver {
   /** Usual file name endings, without the dot. A hint for dialogs, never for detection. */
   readonly extensions: readonly string[];
   readonly options: readonly OptionRow[];
-  /** Space may be provided for without being written (preallocated metadata): `map` asks the host for holes in its data. */
-  readonly holesInData?: boolean;
+  /** Space in the file of `node` was provided for without being written: `map` asks the host for holes in its data. Absent: never. */
+  holesInData?(node: BlockNode): boolean;
   /** It can have a layer below. */
   readonly hasBacking: boolean;
   /** Do these first (up to 64 KiB) and last (up to 1 KiB) bytes of a file of `size` bytes belong to this format? Must not throw. */

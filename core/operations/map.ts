@@ -153,29 +153,16 @@ function* splitByHoles(
   }
 }
 
-/**
- * Which layers are worth asking the file system about their data. As qemu does: those whose file has a tenth of its clusters (and at
- * least two) not set aside, because space in it was provided for without being written.
- */
+/** Which layers are worth asking the host about their data: asked of each once. */
 class HoleWatch {
   readonly #known = new Map<BlockNode, boolean>();
 
   watches(node: BlockNode, storage: Storage): boolean {
     let answer = this.#known.get(node);
     if (answer === undefined) {
-      const file = node.files[0]?.storage;
-      const { holesInData = false } = driverNamed(node.format);
-      answer = holesInData && file !== undefined && file === storage && isSparse(node, file);
+      answer = node.files[0]?.storage === storage && driverNamed(node.format).holesInData?.(node) === true;
       this.#known.set(node, answer);
     }
     return answer;
   }
-}
-
-function isSparse(node: BlockNode, file: Storage): boolean {
-  const { clusterSize } = driverNamed(node.format).facts(node);
-  if (clusterSize === null) return false;
-  const clusters = Math.ceil(file.size / clusterSize);
-  const held = Math.floor(file.allocated() / clusterSize);
-  return clusters >= Math.max(Math.floor((held * 10) / 9), held + 2);
 }

@@ -17,6 +17,7 @@ import { listSnapshots, openSnapshot, snapshotTable } from './snapshots.ts';
 import { magic } from './spec.ts';
 import { Qcow2State } from './state.ts';
 import { Qcow2WritableNode } from './write-node.ts';
+import { hasUnwrittenSpace } from './unwritten-space.ts';
 
 /**
  * Opens an image with its data file and the layer below. Throws the `qcow2/*` codes of the header, `gate/*`, `storage/*`.
@@ -94,7 +95,7 @@ export const qcow2: FormatDriver = {
   label: 'qcow2',
   extensions: ['qcow2', 'qcow', 'img'],
   hasBacking: true,
-  holesInData: true,
+  holesInData: (node) => hasUnwrittenSpace(stateOf(node)),
   options: qcow2Options,
   probe(head) {
     if (head.length < 72) return false;
