@@ -1,7 +1,7 @@
 // Packed units (compressed clusters and grains) in both directions: what a codec's name means.
 import zlib from 'node:zlib';
 import { ImageError, type Where } from '../errors/image-error.ts';
-import { InflateError, inflater } from './inflate.ts';
+import { DecodeError, decoder } from './decode.ts';
 import type { Codec } from './node.ts';
 import { zstdFrameLength } from './zstd-frame.ts';
 
@@ -13,10 +13,10 @@ import { zstdFrameLength } from './zstd-frame.ts';
 export function unpackInto(codec: Codec, stored: Uint8Array, into: Uint8Array, where: Where): void {
   let given: number;
   try {
-    given = codec.id === 'zstd' ? zstdInto(stored, into) : inflater(codec.id === 'deflate-raw')(stored, into);
+    given = codec.id === 'zstd' ? zstdInto(stored, into) : decoder(codec.id)(stored, into);
   } catch (error) {
     if (error instanceof ImageError) throw error.at(where);
-    if (!(error instanceof InflateError)) throw error;
+    if (!(error instanceof DecodeError)) throw error;
     throw new ImageError('packed/damaged', { codec: codec.id, reason: error.message }, where, error);
   }
   if (given < into.length) {
@@ -27,28 +27,15 @@ export function unpackInto(codec: Codec, stored: Uint8Array, into: Uint8Array, w
 
 /** Frames one after the other until `into` is full; the decoder itself would go on into what stands behind them. */
 function zstdInto(stored: Uint8Array, into: Uint8Array): number {
+  const decode = decoder('zstd');
   let rest = stored;
   let done = 0;
   while (done < into.length && rest.length > 0) {
     const length = zstdFrameLength(rest);
-    const piece = zstdFrame(rest.subarray(0, length), into.length - done);
-    into.set(piece, done);
+    done += decode(rest.subarray(0, length), into.subarray(done));
     rest = rest.subarray(length);
-    done += piece.length;
   }
   return done;
-}
-
-function zstdFrame(stored: Uint8Array, limit: number): Uint8Array {
-  try {
-    return zlib.zstdDecompressSync(stored, {
-      maxOutputLength: limit,
-      chunkSize: Math.max(64, limit),
-      finishFlush: zlib.constants.ZSTD_e_flush,
-    });
-  } catch (error) {
-    throw new InflateError(error instanceof Error ? error.message : String(error));
-  }
 }
 
 /** `unpackInto` a new buffer of `unpackedLength` bytes. */
