@@ -13,9 +13,11 @@ const cache = path.join(project, 'dist', '.cache');
 const external = ['koffi', /^node:/];
 
 async function bundle(): Promise<void> {
-  const input: Record<string, string> = { main: path.join(project, 'cli', 'main.ts') };
-  const lane = path.join(project, 'core', 'block', 'copy', 'lane.ts');
-  if (fs.existsSync(lane)) input['copy-lane'] = lane;
+  const input = {
+    main: path.join(project, 'cli', 'main.ts'),
+    'create-thread': path.join(project, 'cli', 'create-thread.ts'),
+    'copy-lane': path.join(project, 'core', 'block', 'copy', 'lane.ts'),
+  };
   const build = await rolldown({
     input,
     external,

@@ -149,10 +149,10 @@ export function startPeer(name: PeerName, args: readonly string[], options: RunO
 
 let fresh: boolean | null = null;
 
-/** True when `bin/platter` and `dist` stand and nothing under core or cli is newer. */
+/** True when `bin/platter` and `dist/cli` stand and nothing under core or cli is newer. */
 function buildIsFresh(): boolean {
   if (fresh === null) {
-    const built = newest(path.join(projectFolder, 'dist'));
+    const built = newest(path.join(projectFolder, 'dist', 'cli'));
     const sources = Math.max(newest(path.join(projectFolder, 'core')), newest(path.join(projectFolder, 'cli')));
     fresh = fs.existsSync(path.join(projectFolder, 'bin', 'platter')) && built >= sources;
   }

@@ -17,7 +17,7 @@ import { actsAsQemuImg, isLevel10, programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, err, openSentence, outLine, quietLine, UsageError, warn } from '../print.ts';
-import { startJob, wantsLines } from '../progress.ts';
+import { startJob, wantsLines, type CommandJob } from '../progress.ts';
 import { parseSize } from '../size.ts';
 
 export const spec = defineCommand({
@@ -83,7 +83,8 @@ export async function run(args: Arguments<Key>): Promise<number> {
   const asked = args.operands[1] === undefined ? null : readImageSize(args.operands[1]);
   const extra = args.operands[2];
   if (extra !== undefined) throw new UsageError(`Unexpected argument: ${extra}`, spec.name);
-  const job = startJob({ lines: wantsLines(args) });
+  const lines = wantsLines(args);
+  let command: CommandJob | null = null;
   try {
     const { params, lonelyFormat } = readParams(args, format, file, asked, secret);
     const planned = planCreate(params);
@@ -103,18 +104,36 @@ export async function run(args: Arguments<Key>): Promise<number> {
     }
     quietLine(args.has('quiet'), text);
     if (lonelyFormat !== null) throw new ImageError('create/lonely-backing-format', {}, { file });
-    await create(params, job.job);
-    job.end(true);
+    if (takesLong(params)) {
+      const { createInThread } = await import('../create-thread.ts');
+      const { secret: _secret, policy: _policy, ...plain } = params;
+      command = startJob({ lines, tidies: true });
+      await createInThread(plain, command);
+    } else {
+      command = startJob({ lines });
+      await create(params, command.job);
+    }
+    command.end(true);
     return 0;
   } catch (error) {
-    job.end(false);
+    command?.end(false);
     if (!(error instanceof ImageError)) throw error;
+    const exitCode = command?.exitCode() ?? null;
+    if (exitCode !== null && error.code === 'request/cancelled') return exitCode;
     if (error.code === 'create/backing-format' && error.detail.detected !== '' && actsAsQemuImg && !isLevel10) {
       err(`${programName}: ${file}: ${error.message}`); // 7.2 ends this one without a new line
       return 1;
     }
     throw createFailure(file, error);
   }
+}
+
+/** All the space is provided at once. (Passphrases do not cross to a thread.) */
+function takesLong({ options }: CreateParams): boolean {
+  const { preallocation = 'off', subformat = '' } = options;
+  const encrypted = Object.keys(options).some((name) => name.startsWith('encrypt') || name === 'key-secret');
+  const provided = preallocation !== 'off' || options.static === true || /fixed|flat/i.test(String(subformat));
+  return provided && !encrypted;
 }
 
 function backingFormat(backing: BackingReference | null): { backing_fmt?: string } {

@@ -10,6 +10,7 @@ import { openImage } from '../formats/open.ts';
 import { createDriverNamed, driverNamed } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
 import { newTarget } from './target.ts';
+import { watchedStorage } from './watched-storage.ts';
 
 export interface CreateParams {
   readonly path: string;
@@ -112,7 +113,7 @@ function createNow(params: CreateParams, job: Job): CreateResult {
   try {
     job.throwIfCancelled();
     driver.create?.({
-      storage: target.storage,
+      storage: watchedStorage(target.storage, planned.size, job),
       name: params.path,
       size: planned.size,
       options: params.options,
@@ -122,7 +123,7 @@ function createNow(params: CreateParams, job: Job): CreateResult {
         below ??= openBelow(params, params.backing);
         return below;
       },
-      createFile: (path, role) => target.createFile(path, role),
+      createFile: (path, role) => watchedStorage(target.createFile(path, role), planned.size, job),
       secret: params.secret,
       job,
     });
