@@ -1,7 +1,8 @@
 // From the sources into a slot: overlapped reads, packed units through the lanes.
 import { ImageError } from '../../errors/image-error.ts';
 import type { Mapping } from '../node.ts';
-import { readRun } from '../read.ts';
+import { readRun, unpackRun } from '../read.ts';
+import { decodablePrefix } from '../salvage.ts';
 import type { GuestOffset } from '../units.ts';
 import type { Lanes, UnpackItem } from './lanes.ts';
 import type { Piece } from './plan.ts';
@@ -174,6 +175,10 @@ function salvagePiece(slot: Slot, piece: Piece, tell: (offset: number, length: n
   const sector = 512;
   const { run } = piece;
   if (run === null) return;
+  if (run.mapping.kind === 'packed') {
+    salvagePacked(slot, piece, run.mapping, tell);
+    return;
+  }
   let bad: { offset: number; length: number; error: unknown } | null = null;
   for (let at = 0; at < piece.length;) {
     const length = Math.min(sector - ((run.start + at) % sector), piece.length - at);
@@ -193,13 +198,41 @@ function salvagePiece(slot: Slot, piece: Piece, tell: (offset: number, length: n
   if (bad !== null) tell(bad.offset, bad.length, bad.error);
 }
 
+/** The decodable start of a packed unit, and zeroes behind it. */
+function salvagePacked(
+  slot: Slot,
+  piece: Piece,
+  mapping: Packed,
+  tell: (offset: number, length: number, error: unknown) => void,
+): void {
+  const { storage, offset, codec, unpackedLength, skip } = mapping;
+  const into = slot.data.subarray(piece.offset, piece.offset + piece.length).fill(0);
+  let whole: Uint8Array;
+  let reason: ImageError;
+  try {
+    into.set(unpackRun(mapping).subarray(skip, skip + piece.length));
+    return;
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    reason = error;
+  }
+  try {
+    const stored = new Uint8Array(Math.max(0, Math.min(mapping.storedLength, storage.size - offset)));
+    storage.readAt(stored, offset);
+    whole = decodablePrefix(codec, stored, unpackedLength);
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    whole = new Uint8Array(0);
+  }
+  const prefix = whole.subarray(skip, skip + piece.length);
+  into.set(prefix);
+  if (prefix.length < piece.length) tell(piece.offset + prefix.length, piece.length - prefix.length, reason);
+}
+
 /** The part of `run` from `by` on. */
 function shifted(run: NonNullable<Piece['run']>, by: GuestOffset, length: number): NonNullable<Piece['run']> {
   const { mapping } = run;
   const start = run.start + by;
-  if (mapping.kind === 'data')
-    return { ...run, start, length, mapping: { ...mapping, offset: mapping.offset + by, length } };
-  if (mapping.kind === 'packed')
-    return { ...run, start, length, mapping: { ...mapping, skip: mapping.skip + by, length } };
-  return { ...run, start, length };
+  if (mapping.kind !== 'data') return { ...run, start, length };
+  return { ...run, start, length, mapping: { ...mapping, offset: mapping.offset + by, length } };
 }

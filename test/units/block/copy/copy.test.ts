@@ -1,8 +1,10 @@
 // The copy plane against a plain buffer: every kind of mapping, every kind of target, faults, salvage, cancel.
+import pako from 'pako';
 import { describe, expect, it } from 'vitest';
 import { copyGuest, type CopyRequest } from '../../../../core/block/copy/copy.ts';
 import { MemoryStorage } from '../../../../core/block/memory.ts';
 import type { BlockNode, WritableNode } from '../../../../core/block/node.ts';
+import { pack, unpack } from '../../../../core/block/packed.ts';
 import { readGuest } from '../../../../core/block/read.ts';
 import { MiB } from '../../../../core/block/units.ts';
 import { ImageError, isImageError } from '../../../../core/errors/image-error.ts';
@@ -135,6 +137,64 @@ describe('a source that cannot be read in places', () => {
     const expected = Buffer.from(bytes);
     expected.fill(0, 100 * 512, 103 * 512);
     expect(contentOf(target).equals(expected)).toBe(true);
+  });
+});
+
+describe('a packed unit that is damaged in the middle', () => {
+  const unit = 65536;
+  const random = randomFrom(77);
+  const plain = Buffer.from(Array.from({ length: unit }, () => random(40)));
+  const damagedSource = (id: 'deflate-raw' | 'zlib' | 'zstd'): { node: BlockNode; stored: Buffer } => {
+    const stored = Buffer.from(pack({ id }, plain));
+    const storage = new MemoryStorage(stored.fill(0xff, stored.length >> 1));
+    const mapping = { kind: 'packed', storage, offset: 0, storedLength: stored.length, unpackedLength: unit } as const;
+    const node: BlockNode = {
+      format: 'qcow2',
+      name: 'damaged',
+      size: unit,
+      granularity: unit,
+      backing: null,
+      files: [],
+      map: ({ start, length }) => ({ ...mapping, length, skip: start, codec: { id } }),
+      close: () => {},
+    };
+    return { node, stored };
+  };
+
+  it.each(['deflate-raw', 'zlib'] as const)('gives its decodable start (%s)', async (id) => {
+    const told: { start: number; length: number }[] = [];
+    const target = rawTarget(unit, 0xee);
+    const more = { salvage: (range: { start: number; length: number }) => void told.push(range), targetIsZero: false };
+    await copyGuest(request(damagedSource(id).node, target, more), silentJob);
+    const [lost] = told;
+    expect(told).toHaveLength(1);
+    expect(lost!.start + lost!.length).toBe(unit);
+    expect(lost!.start).toBeGreaterThan(unit / 4);
+    const got = contentOf(target);
+    // What was decoded before the damage showed is right nearly to the end of it; the damage itself may decode to something.
+    const sure = Math.floor(lost!.start * 0.8);
+    expect(got.subarray(0, sure).equals(plain.subarray(0, sure))).toBe(true);
+    expect(got.subarray(lost!.start).every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('gives nothing of a zstd frame, and says so', async () => {
+    const told: { start: number; length: number }[] = [];
+    const target = rawTarget(unit, 0xee);
+    const more = { salvage: (range: { start: number; length: number }) => void told.push(range), targetIsZero: false };
+    await copyGuest(request(damagedSource('zstd').node, target, more), silentJob);
+    expect(told).toEqual([{ start: 0, length: unit }]);
+    expect(contentOf(target).every((byte) => byte === 0)).toBe(true);
+  });
+});
+
+describe('pako, an inflater that is not ours to keep,', () => {
+  it.each(['deflate-raw', 'zlib'] as const)('reads what we pack, and we what it packs (%s)', (id) => {
+    const plain = patchwork(21, 65536, 1).expected;
+    const raw = id === 'deflate-raw';
+    const ours = pack({ id, windowBits: 12 }, plain);
+    expect(Buffer.from(raw ? pako.inflateRaw(ours) : pako.inflate(ours)).equals(plain)).toBe(true);
+    const theirs = raw ? pako.deflateRaw(plain) : pako.deflate(plain);
+    expect(Buffer.from(unpack({ id }, theirs, plain.length, {})).equals(plain)).toBe(true);
   });
 });
 
