@@ -2,14 +2,16 @@
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from './driver.ts';
 import { luks } from './luks/driver.ts';
+import { qcow } from './qcow/driver.ts';
 import { qcow2 } from './qcow2/driver.ts';
+import { qed } from './qed/driver.ts';
 import { raw } from './raw/driver.ts';
 import { vdi } from './vdi/driver.ts';
 import { vhd } from './vhd/driver.ts';
 import { vhdx } from './vhdx/driver.ts';
 import { vmdk } from './vmdk/driver.ts';
 
-const drivers: readonly FormatDriver[] = [vhd, qcow2, luks, vhdx, vmdk, vdi, raw];
+const drivers: readonly FormatDriver[] = [vhd, qcow2, luks, qcow, vhdx, vmdk, vdi, qed, raw];
 
 export function allDrivers(): readonly FormatDriver[] {
   return drivers;

@@ -7,6 +7,9 @@ export const ownerPage = 1024;
 /** Bytes that the pages may take together. */
 const budget = 96 * 1024 * 1024;
 
+/** Clusters of a file at most: QEMU does not check larger ones either. */
+export const mostClusters = 0x7fff_ffff;
+
 /** What a cluster is for. Where two claim it, the lower number has it. `none`: nothing refers to it. */
 export const owner = {
   none: 0,
@@ -37,7 +40,9 @@ export class ClusterOwners {
   readonly #taken: Uint16Array;
   #held = 0;
 
+  /** Throws `qcow2/check-memory` for a file of 2^31 clusters and more. */
   constructor(clusters: number, file: string) {
+    if (clusters > mostClusters) throw new ImageError('qcow2/check-memory', { allowed: budget }, { file });
     const pages = Math.ceil(clusters / ownerPage);
     this.clusters = clusters;
     this.#file = file;

@@ -2,7 +2,7 @@
 import { ImageError } from '../../errors/image-error.ts';
 import { bitmapClusters, readBitmapDirectory } from './bitmap-references.ts';
 import { ClusterCounts } from './cluster-counts.ts';
-import { ClusterOwners, owner } from './cluster-owners.ts';
+import { ClusterOwners, mostClusters, owner } from './cluster-owners.ts';
 import { entryOffset, packedLength, packedOffset } from './layout.ts';
 import type { SnapshotTable } from './snapshots.ts';
 import { entry, limit } from './spec.ts';
@@ -111,7 +111,10 @@ interface L2Table {
 function* eachL2Table(state: Qcow2State, table: SnapshotTable): Generator<L2Table, void, void> {
   const { storage, layout, header } = state;
   const { clusterSize } = layout;
-  const seen = new ClusterCounts(Math.ceil(storage.size / clusterSize), storage.name);
+  const clusters = Math.ceil(storage.size / clusterSize);
+  if (clusters > mostClusters)
+    throw new ImageError('qcow2/check-memory', { allowed: clusters }, { file: storage.name });
+  const seen = new ClusterCounts(clusters, storage.name);
   const walk = new TableWalk(storage, clusterSize);
   const { l1_table_offset, l1_size } = header.fields;
   const l1Tables = [{ offset: l1_table_offset, entries: l1_size, active: true }];

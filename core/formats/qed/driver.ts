@@ -1,0 +1,56 @@
+// qed, QEMU's format between qcow and qcow2 version 3: read and checked, so that one convert leads out of it.
+import type { BlockNode } from '../../block/node.ts';
+import type { Storage } from '../../block/storage.ts';
+import { ImageError } from '../../errors/image-error.ts';
+import type { FormatDriver, ImageFacts, OpenRequest } from '../driver.ts';
+import { checkQed } from './check.ts';
+import { QedNode, readBacking, readHeader } from './node.ts';
+import { qedRegions } from './regions.ts';
+import { feature, magic } from './spec.ts';
+
+/** Throws the `qed/*` codes of the header, `format/read-only`, `request/invalid-option`, `gate/*`, `storage/*`. */
+function openQed(storage: Storage, request: OpenRequest): BlockNode {
+  try {
+    for (const name of Object.keys(request.runtime)) throw new ImageError('request/invalid-option', { name });
+    if (request.writable) throw new ImageError('format/read-only', { format: 'qed' }, { file: storage.name });
+    const parsed = readHeader(storage);
+    const reference = readBacking(storage, parsed.header, parsed.layout);
+    const follow = request.withBacking && reference !== null;
+    const node = follow ? request.gate.openImage({ from: storage.name, ...reference }) : null;
+    return new QedNode(storage, parsed, { reference, node });
+  } catch (error) {
+    storage.close();
+    throw error;
+  }
+}
+
+function ours(node: BlockNode): QedNode {
+  if (!(node instanceof QedNode)) throw new Error(`${node.name} was not opened as qed`);
+  return node;
+}
+
+function facts(node: QedNode): ImageFacts {
+  return {
+    clusterSize: node.layout.clusterSize,
+    encrypted: false,
+    dirty: (node.header.features & feature.needCheck) !== 0n,
+    backing: node.reference,
+    specific: null,
+    snapshots: [],
+    further: { 'table-size': node.header.table_size },
+  };
+}
+
+export const qed: FormatDriver = {
+  id: 'qed',
+  label: 'QED',
+  extensions: ['qed'],
+  hasBacking: true,
+  options: [],
+  probe: (head) =>
+    head.length >= 4 && new DataView(head.buffer, head.byteOffset, head.length).getUint32(0, true) === magic,
+  open: openQed,
+  facts: (node) => facts(ours(node)),
+  regions: (node) => qedRegions(ours(node)),
+  check: (node, job) => checkQed(ours(node), job),
+};
