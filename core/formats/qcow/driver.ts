@@ -1,0 +1,82 @@
+// qcow version 1: the table of its functions.
+import { askSecret } from '../../block/crypto/secret.ts';
+import { legacyAes } from '../../block/crypto/sector-cipher.ts';
+import type { BlockNode } from '../../block/node.ts';
+import type { Storage } from '../../block/storage.ts';
+import { ImageError } from '../../errors/image-error.ts';
+import type { FormatDriver, OpenRequest } from '../driver.ts';
+import { checkQcow } from './check.ts';
+import { createQcow, measureQcow } from './create.ts';
+import { QcowNode } from './node.ts';
+import { qcowOptions } from './options.ts';
+import { qcowRegions } from './regions.ts';
+import { header, magic } from './spec.ts';
+import { QcowState } from './state.ts';
+import { QcowWritableNode } from './write-node.ts';
+
+const secretParameter = 'encrypt.key-secret';
+
+/** Opens the image and the layer below. Throws the `qcow/*` codes of the header, `crypto/*`, `gate/*`, `storage/*`. */
+function openQcow(storage: Storage, request: OpenRequest): BlockNode {
+  try {
+    checkSettings(request.runtime);
+    const state = new QcowState(storage);
+    if (state.encrypted) unlock(state, request);
+    const reference = request.withBacking ? state.backingReference : null;
+    const backing = reference === null ? null : request.gate.openImage({ from: storage.name, ...reference });
+    return request.writable ? new QcowWritableNode(state, backing) : new QcowNode(state, backing);
+  } catch (error) {
+    storage.close();
+    throw error;
+  }
+}
+
+function checkSettings(runtime: OpenRequest['runtime']): void {
+  for (const [name, value] of Object.entries(runtime)) {
+    if (name === secretParameter) continue;
+    if (name !== 'encrypt.format') throw new ImageError('request/invalid-option', { name });
+    if (value !== 'aes') throw new ImageError('qcow/crypto-format', { stated: value });
+  }
+}
+
+function unlock(state: QcowState, request: OpenRequest): void {
+  const id = request.runtime[secretParameter] ?? null;
+  if (id === null && (request.guestData === false || request.forRepair)) return;
+  const need = { file: state.storage.name, parameter: secretParameter, id, isNew: false };
+  state.cipher = legacyAes(askSecret(request.secret, need));
+}
+
+function stateOf(node: BlockNode): QcowState {
+  if (!(node instanceof QcowNode)) throw new Error(`${node.name} was not opened as qcow`);
+  return node.state;
+}
+
+export const qcow: FormatDriver = {
+  id: 'qcow',
+  label: 'qcow (version 1)',
+  extensions: ['qcow', 'img'],
+  hasBacking: true,
+  options: qcowOptions,
+  probe(head) {
+    if (head.length < header.size) return false;
+    const view = new DataView(head.buffer, head.byteOffset, head.length);
+    return view.getUint32(0) === magic && view.getUint32(4) === 1;
+  },
+  open: openQcow,
+  create: createQcow,
+  facts(node) {
+    const state = stateOf(node);
+    return {
+      clusterSize: state.layout.clusterSize,
+      encrypted: state.encrypted,
+      dirty: false,
+      backing: state.backingReference,
+      specific: null,
+      snapshots: [],
+      further: { 'l2-entries': state.layout.l2Entries },
+    };
+  },
+  regions: (node, role = 'file') => qcowRegions(stateOf(node), role),
+  check: (node, job) => checkQcow(stateOf(node), job),
+  measure: measureQcow,
+};
