@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { MemoryStorage } from '../../../../core/block/memory.ts';
 import { isWritable, type BlockNode, type WritableNode } from '../../../../core/block/node.ts';
+import { readGuest } from '../../../../core/block/read.ts';
 import type { Storage } from '../../../../core/block/storage.ts';
 import { MiB } from '../../../../core/block/units.ts';
 import { writeGuest } from '../../../../core/block/write.ts';
@@ -68,8 +69,9 @@ function family(withParent: boolean): { gate: OpenGate; image: Uint8Array; conte
 function judge(bytes: Uint8Array, gate: OpenGate, versions: readonly Uint8Array[]): string | null {
   const storage = new MemoryStorage(bytes, 'after');
   const node = vdi.open(storage, { writable: false, gate, withBacking: true, runtime: {}, forRepair: false });
-  const content = contentOf(node);
-  const shared = Math.min(content.length, ...versions.map(({ length }) => length));
+  const shared = Math.min(node.size, ...versions.map(({ length }) => length));
+  const content = new Uint8Array(shared);
+  readGuest(node, content, 0);
   for (let at = 0; at < shared; at += 512) {
     const found = content.subarray(at, at + 512);
     const known = versions.some((version) => Buffer.compare(found, version.subarray(at, at + found.length)) === 0);
