@@ -110,11 +110,19 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
     const ofSource = named !== null && error.where.file === named.path;
     throw ofSource ? openFailure(named.name, error) : new CommandError(error.message, { cause: error });
   }
+  const { bitmaps = null } = result;
   if (output === 'json') {
-    outLine(prettyJson({ required: result.required, 'fully-allocated': result.fullyAllocated }));
+    outLine(
+      prettyJson({
+        ...(bitmaps === null ? {} : { bitmaps }),
+        required: result.required,
+        'fully-allocated': result.fullyAllocated,
+      }),
+    );
   } else {
     outLine(`required size: ${result.required}`);
     outLine(`fully allocated size: ${result.fullyAllocated}`);
+    if (bitmaps !== null) outLine(`bitmaps size: ${bitmaps}`);
   }
   return 0;
 }

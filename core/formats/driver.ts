@@ -154,12 +154,20 @@ export interface RepairCounts {
   readonly leaks: number;
 }
 
+/** A persistent bitmap of an image: bytes of the disk per bit. */
+export interface BitmapFacts {
+  readonly name: string;
+  readonly granularity: number;
+}
+
 export interface MeasureRequest {
   readonly size: number;
   readonly options: Readonly<Record<string, OptionValue>>;
   readonly backing: BackingReference | null;
   /** The runs that will be stored, as what a convert would write; null: an empty disk. Called once. */
   readonly data: (() => Iterable<{ start: number; length: number }>) | null;
+  /** The source's bitmaps that could be taken along; null or absent: it cannot have any. */
+  readonly bitmaps?: readonly BitmapFacts[] | null;
   /** As in `CreateRequest`: the options are held against what create would say of them. */
   readonly secret?: SecretSource | undefined;
 }
@@ -168,6 +176,8 @@ export interface Measurement {
   /** Bytes the new file needs for this content, and if every byte of the disk were stored. */
   readonly required: number;
   readonly fullyAllocated: number;
+  /** Bytes that the source's bitmaps would take besides; null or absent: the source or the new image cannot have any. */
+  readonly bitmaps?: number | null;
 }
 
 /** Ids of an image, as far as a new image can be given them. */
@@ -220,5 +230,7 @@ export interface FormatDriver {
    */
   repair?(node: BlockNode, what: 'leaks' | 'all', job: Job): RepairCounts;
   measure?(request: MeasureRequest): Measurement;
+  /** Bitmaps that are whole; null: this image cannot have any. Absent: the format has none. */
+  bitmaps?(node: BlockNode): readonly BitmapFacts[] | null;
   readonly snapshots?: SnapshotDriver;
 }

@@ -3,7 +3,7 @@ import type { SecretSource } from '../block/crypto/secret.ts';
 import type { BlockNode } from '../block/node.ts';
 import { resolve } from '../block/read.ts';
 import { ImageError } from '../errors/image-error.ts';
-import type { Measurement, OptionValue } from '../formats/driver.ts';
+import type { BitmapFacts, Measurement, OptionValue } from '../formats/driver.ts';
 import { openImage, type OpenOptions } from '../formats/open.ts';
 import { createDriverNamed } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
@@ -40,9 +40,12 @@ export function measure(params: MeasureParams, job: Job): Promise<MeasureResult>
     if (params.source === null) {
       return { format: driver.id, ...driver.measure({ ...request, size: params.size, data: null }) };
     }
-    const { node, view } = openView(params.source);
+    const { node, view, bitmaps } = openView(params.source);
     try {
-      return { format: driver.id, ...driver.measure({ ...request, size: view.size, data: () => dataOf(view, job) }) };
+      return {
+        format: driver.id,
+        ...driver.measure({ ...request, size: view.size, data: () => dataOf(view, job), bitmaps }),
+      };
     } finally {
       if (view !== node) view.close();
       node.close();
@@ -50,12 +53,17 @@ export function measure(params: MeasureParams, job: Job): Promise<MeasureResult>
   });
 }
 
-function openView(source: NonNullable<MeasureParams['source']>): { node: BlockNode; view: BlockNode } {
+function openView(source: NonNullable<MeasureParams['source']>): {
+  node: BlockNode;
+  view: BlockNode;
+  bitmaps: readonly BitmapFacts[] | null;
+} {
   const { node, driver } = openImage(source.path, source.options);
   try {
-    if (source.snapshot === null) return { node, view: node };
+    const bitmaps = driver.bitmaps?.(node) ?? null;
+    if (source.snapshot === null) return { node, view: node, bitmaps };
     if (driver.snapshots === undefined) throw new ImageError('measure/no-snapshots', { format: driver.id });
-    return { node, view: driver.snapshots.open(node, source.snapshot) };
+    return { node, view: driver.snapshots.open(node, source.snapshot), bitmaps };
   } catch (error) {
     node.close();
     throw error;

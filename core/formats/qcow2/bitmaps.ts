@@ -59,3 +59,8 @@ export function readBitmaps(state: Qcow2State): BitmapEntry[] {
   if (bitmaps.length !== place.count) throw new ImageError('qcow2/bitmap-directory', {}, where);
   return bitmaps;
 }
+
+/** The bitmaps that were closed properly; null: version 2 has none. Throws what `readBitmaps` throws. */
+export function usableBitmaps(state: Qcow2State): BitmapEntry[] | null {
+  return state.version < 3 ? null : readBitmaps(state).filter(({ inUse }) => !inUse);
+}

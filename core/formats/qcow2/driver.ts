@@ -3,6 +3,7 @@ import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, OpenRequest, OptionValue } from '../driver.ts';
+import { usableBitmaps } from './bitmaps.ts';
 import { checkQcow2 } from './check.ts';
 import { createQcow2 } from './create.ts';
 import { chooseEncryption, openEncryption } from './encryption.ts';
@@ -108,6 +109,7 @@ export const qcow2: FormatDriver = {
   facts: (node) => qcow2Facts(stateOf(node), listSnapshots(stateOf(node))),
   check: (node, job) => checkQcow2(stateOf(node), job),
   measure: measureQcow2,
+  bitmaps: (node) => usableBitmaps(stateOf(node)),
   snapshots: {
     list: (node) => listSnapshots(stateOf(node)),
     open: (node, idOrName) => openSnapshot(nodeOf(node), idOrName),

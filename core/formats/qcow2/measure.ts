@@ -1,9 +1,9 @@
 // How large a new qcow2 file would be: with the content at hand, and with every byte of the disk stored.
 import { alignUp } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
-import type { Measurement, MeasureRequest, OptionValue } from '../driver.ts';
+import type { BitmapFacts, Measurement, MeasureRequest, OptionValue } from '../driver.ts';
 import { layoutFor, refcountFootprint, type Layout } from './layout.ts';
-import { limit } from './spec.ts';
+import { bitmapDirectoryEntry, limit } from './spec.ts';
 
 /**
  * Exactly the figures of `qemu-img measure -O qcow2`, in bytes. All metadata counts as if the disk were full; a layer below makes
@@ -22,7 +22,28 @@ export function measureQcow2(request: MeasureRequest): Measurement {
   if (stored) required = size;
   else if (request.data !== null) required = request.backing === null ? storedBytes(request.data(), clusterSize) : size;
   const fullyAllocated = header + fullSize(layout, size);
-  return { required: fullyAllocated - size + required, fullyAllocated };
+  const bitmaps = isVersion2(options) ? null : (request.bitmaps ?? null);
+  return {
+    required: fullyAllocated - size + required,
+    fullyAllocated,
+    bitmaps: bitmaps === null ? null : bitmapBytes(bitmaps, request.size, clusterSize),
+  };
+}
+
+/** All clusters of each bitmap, its table, and the directory. */
+function bitmapBytes(bitmaps: readonly BitmapFacts[], size: number, clusterSize: number): number {
+  let bytes = 0;
+  let directory = 0;
+  for (const { name, granularity } of bitmaps) {
+    const clusters = Math.ceil(Math.ceil(Math.ceil(size / granularity) / 8) / clusterSize);
+    bytes += clusters * clusterSize + alignUp(clusters * 8, clusterSize);
+    directory += alignUp(bitmapDirectoryEntry.size + Buffer.byteLength(name), 8);
+  }
+  return bytes + alignUp(directory, clusterSize);
+}
+
+function isVersion2({ compat }: MeasureRequest['options']): boolean {
+  return compat === '0.10' || compat === 'v2';
 }
 
 function refuse(reason: string): never {
@@ -50,7 +71,7 @@ function chooseLayout(options: MeasureRequest['options']): Layout {
   if (!Number.isInteger(refcountOrder) || refcountBits > 64) {
     refuse('Refcount width must be a power of two and may not exceed 64 bits');
   }
-  if ((compat === '0.10' || compat === 'v2') && refcountBits !== 16) {
+  if (isVersion2(options) && refcountBits !== 16) {
     refuse(
       'Different refcount widths than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)',
     );
