@@ -75,7 +75,7 @@ export function* mapEntries(node: BlockNode, range: GuestRange, job: Job): Gener
       job.progress({ phase: 'map', done: run.start - range.start, total: range.length });
     }
     for (const entry of entriesOf(run, holes)) {
-      if (last !== null && (goesOn(last, entry) || isSectorTail(run, entry))) {
+      if (last !== null && goesOn(last, entry)) {
         last = { ...last, length: last.length + entry.length };
       } else {
         if (last !== null) yield last;
@@ -97,12 +97,6 @@ function goesOn(a: MapEntry, b: MapEntry): boolean {
     a.file === b.file &&
     (a.offset === null ? b.offset === null : a.offset + a.length === b.offset)
   );
-}
-
-/** The rest of the last sector of a file that ends within it goes with what stands before. */
-function isSectorTail({ mapping }: Run, entry: MapEntry): boolean {
-  const reserved = mapping.kind === 'zero' && mapping.explicit ? mapping.reserved : undefined;
-  return reserved !== undefined && entry.length < 512 && reserved.offset >= reserved.storage.size;
 }
 
 function* entriesOf(run: Run, holes: HoleWatch): Generator<MapEntry, void, void> {
