@@ -55,6 +55,8 @@ export function removeParent(node: WritableVhdxNode): void {
     }
     node.table.set(index, payloadState.fullyPresent, place);
   }
+  // No block needs a bitmap any more: on the disk too, before the bitmaps go.
+  node.flush();
   for (let chunk = 0; chunk < chunkCount(node.geometry); chunk++) {
     const index = node.table.bitmap(chunk);
     if (index < node.table.capacity) node.table.set(index, bitmapState.notPresent, 0);

@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { openFile } from '../../../../core/block/file.ts';
 import { MemoryStorage } from '../../../../core/block/memory.ts';
 import { isWritable, type BlockNode, type WritableNode } from '../../../../core/block/node.ts';
 import { readGuest } from '../../../../core/block/read.ts';
@@ -10,6 +11,7 @@ import { KiB, MiB } from '../../../../core/block/units.ts';
 import { writeGuest } from '../../../../core/block/write.ts';
 import { isImageError } from '../../../../core/errors/image-error.ts';
 import type { OpenGate, OptionValue } from '../../../../core/formats/driver.ts';
+import { openImage } from '../../../../core/formats/open.ts';
 import { vhdx } from '../../../../core/formats/vhdx/driver.ts';
 import { FailingStorage, StepCounter } from '../../../faults/failing-storage.ts';
 import { PowerCut, PowerCutStorage } from '../../../faults/power-cut.ts';
@@ -17,7 +19,7 @@ import { missing, mustRun, runQemuImg } from '../../../peers.ts';
 import { originOf, positionCoded } from '../../../position-coded.ts';
 import { scratchFolder } from '../../../scratch.ts';
 import { SeededRandom, seedOf } from '../../../seeded-random.ts';
-import { checkOf, createIn } from '../new-image.ts';
+import { checkOf, createImage, createIn, withImage, writing } from '../new-image.ts';
 
 const long = process.env.PLATTER_LONG === '1';
 const writes = 200;
@@ -231,6 +233,86 @@ describe('a power cut', () => {
     });
   }
 });
+
+describe('a flush of more sectors than an entry of the log takes', () => {
+  const folder = scratchFolder('vhdx-rounds');
+  /** Blocks so far apart that each has a sector of bitmap of its own; an entry takes 126. */
+  const apart = 17 * MiB;
+  const base = path.join(folder, 'base.vhdx');
+  const file = path.join(folder, 'image.vhdx');
+  const below = (at: number): Uint8Array => positionCoded(at, 1024, 9);
+
+  /** 140: two rounds, the first of bitmaps only. 122: the BAT is split, its end with the bitmap's entry comes first. */
+  for (const [blocks, prepared] of [
+    [140, true],
+    [122, false],
+  ] as const) {
+    const title = `over ${blocks} blocks, ${prepared ? 'of which half were there' : 'all of them new'}`;
+    it(`${title}, leaves sound tables wherever it ends`, { timeout: 600_000 }, () => {
+      createImage(vhdx, base, { size: blocks * apart, options: { block_size: MiB } });
+      writing(base, (node) => {
+        for (let at = 0; at < blocks * apart; at += apart) writeGuest(node, positionCoded(at, 4096, 9), at);
+      });
+      const makeImage = (): void => {
+        createImage(vhdx, file, { size: blocks * apart, options: { block_size: MiB }, backing: 'base.vhdx' });
+        if (!prepared) return;
+        writing(file, (node) => {
+          for (let block = 0; block < blocks; block += 2) {
+            writeGuest(node, positionCoded(block * apart, 1024, 1), block * apart);
+          }
+        });
+      };
+      /** Every fourth block goes and comes back with other sectors. */
+      const change = (counter: StepCounter): void => {
+        const storage = new FailingStorage(openFile(file, { writable: true, lock: 'none' }), counter);
+        const node = vhdx.open(storage, { ...reading(base), writable: true });
+        if (!isWritable(node)) throw new Error('opened for writing, and cannot be written');
+        try {
+          for (let block = 0; block < blocks; block += 4) node.release({ start: block * apart, length: MiB });
+          for (let block = 0; block < blocks; block++) {
+            writeGuest(node, positionCoded(block * apart + 2048, 1024, 2), block * apart + 2048);
+          }
+          node.flush();
+        } finally {
+          node.close();
+        }
+      };
+      makeImage();
+      const whole = new StepCounter(Infinity);
+      change(whole);
+      // Short: the last flush alone.
+      for (let n = long ? 1 : whole.steps - 75; n <= whole.steps; n += long ? 1 : 5) {
+        makeImage();
+        const counter = new StepCounter(n);
+        expect(() => change(counter)).toThrow('Input/output error');
+        const title = `step ${n} of ${whole.steps} (${counter.kinds[n - 1]}) fails`;
+        withImage(file, {}, (left) => {
+          const content = new Uint8Array(4096);
+          for (let block = 0; block < blocks; block++) {
+            const start = block * apart;
+            readGuest(left, content, start);
+            const allowed = (at: number, ...states: Uint8Array[]): void => {
+              const found = content.subarray(at, at + 1024);
+              const known = states.some((state) => Buffer.compare(state, found) === 0);
+              expect(known, `${title}: block ${block} + ${at}: ${originOf(found)}`).toBe(true);
+            };
+            const before = prepared && block % 2 === 0 ? positionCoded(start, 1024, 1) : below(start);
+            allowed(0, before, block % 4 === 0 ? below(start) : before);
+            allowed(1024, below(start + 1024));
+            allowed(2048, below(start + 2048), positionCoded(start + 2048, 1024, 2));
+          }
+          const corrupt = checkOf(vhdx, left).findings.filter(({ code }) => !ends.includes(code));
+          expect(corrupt, title).toEqual([]);
+        });
+      }
+    });
+  }
+});
+
+function reading(parent: string): Parameters<typeof vhdx.open>[1] {
+  const gate: OpenGate = { openImage: () => openImage(parent, { format: 'vhdx' }).node, openFile: refuse };
+  return { writable: false, gate, withBacking: true, runtime: {}, forRepair: false };
+}
 
 /** What a check may say after a cut: the log waits, a header was half written. */
 const ends = ['vhdx/check-log-pending', 'vhdx/check-header'];
