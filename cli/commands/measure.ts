@@ -110,11 +110,11 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
     const ofSource = named !== null && error.where.file === named.path;
     throw ofSource ? openFailure(named.name, error) : new CommandError(error.message, { cause: error });
   }
-  const { bitmaps = null } = result;
+  const { bitmaps } = result;
   if (output === 'json') {
     outLine(
       prettyJson({
-        ...(bitmaps === null ? {} : { bitmaps }),
+        ...(bitmaps === undefined ? {} : { bitmaps }),
         required: result.required,
         'fully-allocated': result.fullyAllocated,
       }),
@@ -122,7 +122,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   } else {
     outLine(`required size: ${result.required}`);
     outLine(`fully allocated size: ${result.fullyAllocated}`);
-    if (bitmaps !== null) outLine(`bitmaps size: ${bitmaps}`);
+    if (bitmaps !== undefined) outLine(`bitmaps size: ${bitmaps}`);
   }
   return 0;
 }

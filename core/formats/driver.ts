@@ -176,8 +176,8 @@ export interface Measurement {
   /** Bytes the new file needs for this content, and if every byte of the disk were stored. */
   readonly required: number;
   readonly fullyAllocated: number;
-  /** Bytes that the source's bitmaps would take besides; null or absent: the source or the new image cannot have any. */
-  readonly bitmaps?: number | null;
+  /** Bytes that the source's bitmaps would take besides; absent: the source or the new image cannot have any. */
+  readonly bitmaps?: number;
 }
 
 /** Ids of an image, as far as a new image can be given them. */

@@ -23,11 +23,8 @@ export function measureQcow2(request: MeasureRequest): Measurement {
   else if (request.data !== null) required = request.backing === null ? storedBytes(request.data(), clusterSize) : size;
   const fullyAllocated = header + fullSize(layout, size);
   const bitmaps = isVersion2(options) ? null : (request.bitmaps ?? null);
-  return {
-    required: fullyAllocated - size + required,
-    fullyAllocated,
-    bitmaps: bitmaps === null ? null : bitmapBytes(bitmaps, request.size, clusterSize),
-  };
+  const figures = { required: fullyAllocated - size + required, fullyAllocated };
+  return bitmaps === null ? figures : { ...figures, bitmaps: bitmapBytes(bitmaps, request.size, clusterSize) };
 }
 
 /** All clusters of each bitmap, its table, and the directory. */
