@@ -50,6 +50,7 @@ const table = {
   'format/ambiguous': (d) =>
     `The file can be read as ${d.first} and as ${d.second}, and means something else in each; say which it is (-f)`,
   'format/no-create': (d) => `Format driver '${d.name}' does not support image creation`,
+  'format/foreign': (d) => `This is ${d.label}, which is not supported here: ${d.instead}`,
   'format/read-only': (d) => `${d.format} images are only read here`,
   'gate/loop': (d) => `Backing file '${d.name}' creates an infinite loop.`,
   'gate/depth': (d) => `The backing chain is deeper than ${d.allowed} images`,

@@ -1,6 +1,7 @@
 // The drivers in the order in which they are asked whether a file is theirs; raw takes what is left.
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from './driver.ts';
+import { refuseForeign } from './foreign.ts';
 import { luks } from './luks/driver.ts';
 import { qcow } from './qcow/driver.ts';
 import { qcow2 } from './qcow2/driver.ts';
@@ -31,13 +32,15 @@ export function driverNamed(name: string): FormatDriver {
 
 /**
  * The driver whose format these first and last bytes are. A guest decides how its disk begins and ends: a fixed VHD may look like
- * qcow2 from the front, a qcow2 like a VHD from behind. Where two formats claim a file nothing is guessed: `format/ambiguous`.
+ * qcow2 from the front, a qcow2 like a VHD from behind. Where two formats claim a file nothing is guessed: `format/ambiguous`. What is
+ * known by name only is refused: `format/foreign`.
  */
 export function probe(head: Uint8Array, tail: Uint8Array, size?: number): FormatDriver {
   const [first, second] = drivers.filter((driver) => driver.probe(head, tail, size));
   if (first !== undefined && second !== undefined) {
     throw new ImageError('format/ambiguous', { first: first.id, second: second.id });
   }
+  if (first === undefined) refuseForeign(head, tail, size ?? head.length);
   return first ?? raw;
 }
 

@@ -1,6 +1,9 @@
 // raw: the guest's bytes and nothing else.
-import type { FormatDriver, ImageFacts, Region } from '../driver.ts';
-import { ImageError } from '../../errors/image-error.ts';
+import type { BlockNode } from '../../block/node.ts';
+import { readGuest } from '../../block/read.ts';
+import type { FactTree, FormatDriver, ImageFacts, Region } from '../driver.ts';
+import { ImageError, isImageError } from '../../errors/image-error.ts';
+import { contentHead, diskContent } from './content.ts';
 import { createRaw } from './create.ts';
 import { RawNode } from './node.ts';
 
@@ -20,6 +23,19 @@ function runtimeSize(value: string | undefined, name: string): number | null {
     throw new ImageError('request/invalid-value', { reason: `Parameter '${name}' expects a size`, name });
   }
   return Number(value);
+}
+
+/** What the disk begins with, in words, as far as that is known. A disk that cannot be read there still has its other facts. */
+function contentFacts(node: BlockNode): FactTree | null {
+  const head = new Uint8Array(Math.min(contentHead, node.size));
+  try {
+    readGuest(node, head, 0);
+  } catch (error) {
+    if (isImageError(error)) return null;
+    throw error;
+  }
+  const content = diskContent(head);
+  return content === null ? null : { content };
 }
 
 /** Why this part of a file cannot be a disk; null: it can. */
@@ -61,7 +77,7 @@ export const raw: FormatDriver = {
     return new RawNode(storage, { offset, size });
   },
   create: createRaw,
-  facts: () => noFacts,
+  facts: (node) => ({ ...noFacts, further: contentFacts(node) }),
   regions(node): Region[] {
     const file = node.files[0];
     if (file === undefined || file.storage.size === 0) return [];
