@@ -27,7 +27,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'convert',
-    summary: 'write the disk of an image as a new image of any format',
+    summary: 'copy the content of an image into a new one, of any format',
     load: () => import('./commands/convert.ts'),
   },
   {

@@ -88,4 +88,5 @@ function* dataOf(node: BlockNode, job: Job): Generator<{ start: number; length: 
     }
   }
   if (last !== null) yield last;
+  job.progress({ phase: 'measure', done: node.size, total: node.size });
 }
