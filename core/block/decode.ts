@@ -1,28 +1,6 @@
 // Decoding many small streams: one decoder per kind is kept and reset, where Node's zlib lets us; else one call each.
 import zlib from 'node:zlib';
-
-/**
- * What Node's zlib streams keep behind `_handle` and `_writeState`. Neither is documented: it is used only after a trial has shown
- * that it works here (docs/decisions/0005), and saves from a quarter to a half of the time of a 64 KiB cluster.
- */
-interface RawHandle {
-  writeSync(
-    flush: number,
-    input: Uint8Array,
-    inputOffset: number,
-    inputLength: number,
-    output: Uint8Array,
-    outputOffset: number,
-    outputLength: number,
-  ): void;
-  reset(): void;
-  onerror: (message: string) => void;
-}
-
-interface RawStream {
-  readonly _handle?: RawHandle;
-  readonly _writeState?: Uint32Array;
-}
+import { keepStream } from './kept-stream.ts';
 
 /** A broken stream; `message` is the decoder's. */
 export class DecodeError extends Error {}
@@ -86,16 +64,12 @@ function plainDecode(kind: Kind): Decode {
 }
 
 function keptDecode(kind: Kind): Decode | null {
-  const { _handle: handle, _writeState: state } = kind.stream() as RawStream;
-  if (handle === undefined || state === undefined || typeof handle.writeSync !== 'function') return null;
-  let fault: string | null = null;
-  handle.onerror = (message) => (fault = message);
+  const stream = keepStream(kind.stream());
+  if (stream === null) return null;
   return (stored, into) => {
-    handle.reset();
-    fault = null;
-    handle.writeSync(kind.flush, stored, 0, stored.length, into, 0, into.length);
+    const { outputLeft, fault } = stream(kind.flush, stored, into);
     if (fault !== null) throw new DecodeError(fault);
-    return into.length - (state[0] ?? 0);
+    return into.length - outputLeft;
   };
 }
 

@@ -1,7 +1,7 @@
 // Packed units (compressed clusters and grains) in both directions: what a codec's name means.
-import zlib from 'node:zlib';
 import { ImageError, type Where } from '../errors/image-error.ts';
 import { DecodeError, decoder } from './decode.ts';
+import { encoder } from './encode.ts';
 import type { Codec } from './node.ts';
 import { zstdFrameLength } from './zstd-frame.ts';
 
@@ -45,15 +45,15 @@ export function unpack(codec: Codec, stored: Uint8Array, unpackedLength: number,
   return unpacked;
 }
 
-/** The packed form of one unit. */
+/** Packs `unit` into the start of `into`; the stored length, or null when it does not fit there. */
+export function packInto(codec: Codec, unit: Uint8Array, into: Uint8Array): number | null {
+  return encoder(codec)(unit, into);
+}
+
+/** The packed form of one unit. It may be a little longer than the unit. */
 export function pack(codec: Codec, unit: Uint8Array): Uint8Array {
-  const level = codec.level ?? zlib.constants.Z_DEFAULT_COMPRESSION;
-  switch (codec.id) {
-    case 'deflate-raw':
-      return zlib.deflateRawSync(unit, { level, memLevel: 9, windowBits: codec.windowBits ?? 15 });
-    case 'zlib':
-      return zlib.deflateSync(unit, { level, memLevel: 9 });
-    case 'zstd':
-      return zlib.zstdCompressSync(unit);
-  }
+  const into = new Uint8Array(unit.length + (unit.length >> 8) + 256);
+  const length = packInto(codec, unit, into);
+  if (length === null) throw new Error(`a unit of ${unit.length} bytes grew beyond ${into.length} when packed`);
+  return into.slice(0, length);
 }

@@ -1,7 +1,7 @@
 // The thread of one lane: packs and unpacks what it is told to, synchronously, one task after the other.
 import { parentPort } from 'node:worker_threads';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
-import { pack, unpack, unpackInto } from '../packed.ts';
+import { packInto, unpack, unpackInto } from '../packed.ts';
 import type { LaneReply, LaneResult, LaneTask, PackTask, UnpackTask } from './lanes.ts';
 import { looksIncompressible } from './sample.ts';
 
@@ -37,14 +37,10 @@ function runPack(task: PackTask): LaneResult {
     // What must be packed and gains nothing by it is stored in the codec's plain blocks, which costs next to nothing.
     const hopeless = looksIncompressible(unit);
     const codec = hopeless ? { ...task.codec, level: 0 } : task.codec;
-    const packed = hopeless && !task.always ? null : pack(codec, unit);
-    if (packed === null || (packed.length >= task.unit && !task.always)) {
-      lengths.push(-1);
-      continue;
-    }
-    side.set(packed, end);
-    end += packed.length;
-    lengths.push(packed.length);
+    const room = side.subarray(end, task.always ? side.length : end + task.unit - 1);
+    const length = hopeless && !task.always ? null : packInto(codec, unit, room);
+    lengths.push(length ?? -1);
+    end += length ?? 0;
   }
   return { lengths, faults: [] };
 }
