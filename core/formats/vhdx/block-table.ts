@@ -34,26 +34,12 @@ export class BlockTable {
     return (page.view.getUint32(at + 4, true) * 4096 + (page.view.getUint32(at, true) >>> 20)) * MiB;
   }
 
-  /** Bits 3…19 of entry `index`, which are reserved. */
-  reserved(index: number): number {
-    return (this.#page(index).view.getUint32((index % entriesPerPage) * 8, true) >>> 3) & 0x1ffff;
-  }
-
   payload(block: number): number {
     return payloadIndex(block, this.ratio);
   }
 
   bitmap(chunk: number): number {
     return bitmapIndex(chunk, this.ratio);
-  }
-
-  /** How many entries from `index` on (at most `limit`) have all 64 bits in common with it. */
-  sameEntries(index: number, limit: number): number {
-    let count = 1;
-    const low = this.#low(index);
-    const high = this.#high(index);
-    while (count < limit && this.#low(index + count) === low && this.#high(index + count) === high) count++;
-    return count;
   }
 
   /** Makes entry `index` say `state` at `place` (bytes, whole MiB; 0 for states without a place). */
@@ -65,14 +51,6 @@ export class BlockTable {
     page.view.setUint32(at, low, true);
     page.view.setUint32(at + 4, Math.floor(mebibytes / 4096), true);
     this.#pages.markDirty(page, at, 8);
-  }
-
-  #low(index: number): number {
-    return this.#page(index).view.getUint32((index % entriesPerPage) * 8, true);
-  }
-
-  #high(index: number): number {
-    return this.#page(index).view.getUint32((index % entriesPerPage) * 8 + 4, true);
   }
 
   #page(index: number): Page {

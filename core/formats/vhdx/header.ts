@@ -57,7 +57,7 @@ function readHeader(storage: Storage, slot: 0 | 1): Header | null {
 }
 
 /** The header in 4 KiB of bytes, or null where signature or checksum say that it is none. */
-export function parseHeader(bytes: Uint8Array): Header | null {
+function parseHeader(bytes: Uint8Array): Header | null {
   let values: Header;
   try {
     values = header.parseLoosely(bytes);

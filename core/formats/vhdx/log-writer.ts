@@ -17,7 +17,7 @@ export function sectorsPerEntry(logLength: number): number {
 }
 
 /** The bytes of an entry (2.3.1) that writes `sectors`. Offsets within the log. */
-export function serialiseEntry(entry: {
+function serialiseEntry(entry: {
   readonly guid: string;
   readonly sequence: bigint;
   readonly tail: number;

@@ -90,7 +90,7 @@ export function descriptorArea(count: number): number {
  * The entry at `at`, or null where none is valid: signature, GUID, lengths, every descriptor, every data sector, checksum (2.3.1).
  * Nothing is read beyond what the entry's length, itself bounded by the log, can hold.
  */
-export function validEntry(log: LogArea, at: number): LogEntry | null {
+function validEntry(log: LogArea, at: number): LogEntry | null {
   const first = log.sector(at).slice();
   if (view(first).getUint32(0, true) !== entrySignature) return null;
   const header = parseEntryHeader(first);

@@ -79,7 +79,7 @@ function readCopy(storage: Storage, offset: number): Uint8Array | null {
 }
 
 /** True when these 64 KiB have the signature and the checksum of a region table. */
-export function isRegionTable(bytes: Uint8Array): boolean {
+function isRegionTable(bytes: Uint8Array): boolean {
   const values = regionTableHeader.parseLoosely(bytes);
   return values.Signature === 'regi' && values.Checksum === crc32cWithHole(bytes, checksumAt);
 }

@@ -126,7 +126,7 @@ export const sectorsPerChunk = 2 ** 23;
 
 /** 2.6.1.1 */
 export const metadataTableLength = 64 * KiB;
-export const maxMetadataItems = 2047;
+const maxMetadataItems = 2047;
 /** Bytes of one item at most. */
 export const maxItemLength = MiB;
 export const metadataTableHeader = struct('Metadata Table Header', 'little', 32, {
@@ -195,7 +195,7 @@ export const physicalSectorSize = struct('Physical Sector Size', 'little', 4, {
 });
 
 /** 2.6.2.6.1 */
-export const maxLocatorEntries = 256;
+const maxLocatorEntries = 256;
 export const parentLocatorHeader = struct('Parent Locator Header', 'little', 20, {
   LocatorType: field(0, guid, 'what kind of parent; VHDX is the only one there is'),
   Reserved: field(16, u16, 'zero'),

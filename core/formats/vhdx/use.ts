@@ -45,7 +45,7 @@ export interface UsedBlock {
 }
 
 /** Calls `each` for every block that the BAT says is in the file, payload first. */
-export function forEachBlock(node: VhdxNode, each: (block: UsedBlock) => void): void {
+function forEachBlock(node: VhdxNode, each: (block: UsedBlock) => void): void {
   const { table, geometry } = node;
   const blocks = blockCount(geometry);
   for (let number = 0; number < blocks; number++) {
