@@ -64,9 +64,17 @@ export function rangeWithin(size: number, start: number, length: number | null):
   return { start, length: Math.min(size - start, length ?? Infinity) };
 }
 
-/** The entries of `range` in order, neighbours of one kind merged. Memory does not grow with the disk. */
-export function* mapEntries(node: BlockNode, range: GuestRange, job: Job): Generator<MapEntry, void, void> {
-  const holes = new HoleWatch();
+/**
+ * The entries of `range` in order, neighbours of one kind merged. Memory does not grow with the disk. `isSnapshot`: the node is the
+ * view of an internal snapshot; its format is not asked whether space was provided for without being written.
+ */
+export function* mapEntries(
+  node: BlockNode,
+  range: GuestRange,
+  job: Job,
+  isSnapshot = false,
+): Generator<MapEntry, void, void> {
+  const holes = new HoleWatch(isSnapshot ? node : null);
   let last = null as MapEntry | null;
   let count = 0;
   for (const run of resolve(node, range)) {
@@ -150,6 +158,10 @@ function* splitByHoles(
 /** Which layers are worth asking the host about their data: asked of each once. */
 class HoleWatch {
   readonly #known = new Map<BlockNode, boolean>();
+
+  constructor(never: BlockNode | null) {
+    if (never !== null) this.#known.set(never, false);
+  }
 
   watches(node: BlockNode, storage: Storage): boolean {
     let answer = this.#known.get(node);

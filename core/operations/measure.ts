@@ -1,12 +1,12 @@
 // measure: how large a new image would be.
 import type { SecretSource } from '../block/crypto/secret.ts';
 import type { BlockNode } from '../block/node.ts';
-import { resolve } from '../block/read.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { BitmapFacts, Measurement, OptionValue } from '../formats/driver.ts';
 import { openImage, type OpenOptions } from '../formats/open.ts';
 import { createDriverNamed } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
+import { mapEntries } from './map.ts';
 
 export interface MeasureParams {
   /** The image whose content would be written; null: an empty disk of `size` bytes. */
@@ -44,7 +44,7 @@ export function measure(params: MeasureParams, job: Job): Promise<MeasureResult>
     try {
       return {
         format: driver.id,
-        ...driver.measure({ ...request, size: view.size, data: () => dataOf(view, job), bitmaps }),
+        ...driver.measure({ ...request, size: view.size, data: () => dataOf(view, view !== node, job), bitmaps }),
       };
     } finally {
       if (view !== node) view.close();
@@ -70,16 +70,19 @@ function openView(source: NonNullable<MeasureParams['source']>): {
   }
 }
 
-/** The runs that are stored, neighbours merged. */
-function* dataOf(node: BlockNode, job: Job): Generator<{ start: number; length: number }, void, void> {
+/** The runs that are stored and do not read as zeroes, neighbours merged. */
+function* dataOf(
+  node: BlockNode,
+  isSnapshot: boolean,
+  job: Job,
+): Generator<{ start: number; length: number }, void, void> {
+  const asMeasure: Job = {
+    progress: ({ done, total }) => job.progress({ phase: 'measure', done, total }),
+    throwIfCancelled: () => job.throwIfCancelled(),
+  };
   let last: { start: number; length: number } | null = null;
-  let count = 0;
-  for (const { start, length, mapping } of resolve(node)) {
-    if (count++ % 4096 === 0) {
-      job.throwIfCancelled();
-      job.progress({ phase: 'measure', done: start, total: node.size });
-    }
-    if (mapping.kind === 'zero') continue;
+  for (const { start, length, zero } of mapEntries(node, { start: 0, length: node.size }, asMeasure, isSnapshot)) {
+    if (zero) continue;
     if (last !== null && last.start + last.length === start) {
       last.length += length;
     } else {
@@ -88,5 +91,4 @@ function* dataOf(node: BlockNode, job: Job): Generator<{ start: number; length: 
     }
   }
   if (last !== null) yield last;
-  job.progress({ phase: 'measure', done: node.size, total: node.size });
 }

@@ -29,7 +29,7 @@ sameAsQemuImg('create makes', {
     'create -f qcow2 -b base.img -F raw t1 => t1',
     'create -f qcow2 -b base.img -F raw t1 2M => t1',
     'create -f qcow2 -b base.img -F raw t1 512 => t1',
-    'create -f qcow2 -b nope.img -F raw -u t1 1M => t1',
+    'create -f qcow2 -b nope.img -F raw -u t1 1M',
     'create -f qcow2 -b base.img -F raw -o backing_file=top.qcow2 t1 => t1',
     'create -f qcow2 -o backing_file=base.img,backing_fmt=raw t1 => t1',
     'create -q -f qcow2 -b base.img -F raw t1 => t1',

@@ -10,13 +10,13 @@ export function words(line: string): string[] {
   return [...line.matchAll(/'([^']*)'|(\S+)/g)].map((match) => match[1] ?? match[2] ?? '');
 }
 
-/** What must not differ: the parts that name moments and the host's bookkeeping are taken out. */
+/** What must not differ: what is left to chance and to the host's bookkeeping is taken out. */
 export function normalised({ status, stdout, stderr }: Finished): Finished {
   const clean = (text: string): string =>
     text
       .replace(/^disk size: .*$/gm, 'disk size: …')
       .replace(/"actual-size": \d+/g, '"actual-size": …')
-      .replaceAll(/uuid: [0-9a-f-]{36}/g, 'uuid: …');
+      .replace(/"(parent-)?cid": \d+/g, '"$1cid": …');
   return { status, stdout: clean(stdout), stderr: clean(stderr) };
 }
 
