@@ -375,7 +375,8 @@ function damageCases(all: Collection): void {
     ['an L2 entry that is not aligned', ['write -q -P 0x02 262150 1'], ['info', 'check']],
     ['an L1 entry that is not aligned', ['write -q -P 0x02 196614 1'], ['info', 'check']],
     ['a cluster used twice', ['write -q -P 5 262149 1', 'write -q -P 5 262157 1'], ['info', 'check', 'map']],
-    ['the file cut short', ['truncate 400k'], ['info', 'check', 'map']],
+    // qemu-img reads what is gone as zeroes; we refuse, and say where: the map and the content are not compared.
+    ['the file cut short', ['truncate 400k'], ['info', 'check']],
     ['bytes after the end', ['truncate 1M'], ['info', 'check', 'map']],
     ['an unknown compatible feature', ['write -q -P 0x40 80 1'], ['info', 'check', 'map']],
     ['an unknown autoclear feature', ['write -q -P 0x40 88 1'], ['info', 'check', 'map']],
