@@ -13,6 +13,7 @@ const packages = {
   qcowinfo: 'libqcow-utils',
   '7z': 'p7zip-full',
   bzip2: 'bzip2',
+  cryptsetup: 'cryptsetup-bin',
 } as const;
 
 export type PeerName = keyof typeof packages;
