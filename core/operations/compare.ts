@@ -6,6 +6,7 @@ import { ImageError } from '../errors/image-error.ts';
 import { openImage, type OpenOptions } from '../formats/open.ts';
 import type { Job } from '../job.ts';
 import { breather } from './breathe.ts';
+import { HoleWatch } from './map.ts';
 
 export interface ComparedImage {
   /** What messages call it. */
@@ -142,6 +143,7 @@ class Side {
   readonly size: number;
   readonly #node: BlockNode;
   readonly #buffer = new Uint8Array(pieceLength);
+  readonly #holes = new HoleWatch();
   #run: Run | null = null;
 
   constructor(name: string, node: BlockNode) {
@@ -154,11 +156,23 @@ class Side {
     const current = this.#run;
     if (current !== null && offset >= current.start && offset < current.start + current.length) return current;
     try {
-      this.#run = resolveOne(this.#node, { start: offset, length: this.size - offset });
+      this.#run = this.#withoutHole(resolveOne(this.#node, { start: offset, length: this.size - offset }));
     } catch (error) {
       throw told('compare/allocation', this.name, offset, error);
     }
     return this.#run;
+  }
+
+  /** Space that was provided for and never written counts as the zeroes that it reads as, in both modes, as it does in `map`. */
+  #withoutHole(run: Run): Run {
+    const { mapping } = run;
+    if (mapping.kind !== 'data' || mapping.cipher !== undefined) return run;
+    const { storage, offset } = mapping;
+    if (!this.#holes.watches(run.node, storage) || offset >= storage.size) return run;
+    const extent = storage.extentAt(offset, run.length);
+    const length = Math.min(run.length, extent.length);
+    if (extent.kind === 'data') return { ...run, length, mapping: { ...mapping, length } };
+    return { ...run, length, mapping: { kind: 'zero', length, explicit: true, reserved: { storage, offset } } };
   }
 
   restOf(run: Run, offset: GuestOffset): number {

@@ -13,7 +13,7 @@ import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.
 import { openImage, type OpenedImage, type OpenOptions } from '../formats/open.ts';
 import { createDriverNamed } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
-import { newTarget, type NewTarget } from './target.ts';
+import { newTarget, shapeFrom, type NewTarget } from './target.ts';
 
 /** An image to read, as it was named. */
 export interface ConvertSource {
@@ -143,8 +143,7 @@ async function convertToNew(
   job: Job,
 ): Promise<ConvertResult> {
   const driver = createDriverNamed(params.format);
-  const create = driver.create;
-  if (create === undefined) throw new ImageError('format/no-create', { name: params.format });
+  if (driver.create === undefined) throw new ImageError('format/no-create', { name: params.format });
   if (params.backing !== null && !driver.hasBacking) {
     throw new ImageError('convert/no-backing', { format: driver.id });
   }
@@ -153,7 +152,7 @@ async function convertToNew(
   let target: NewTarget | null = null;
   try {
     const { node, files } = attemptCreate(params, () => {
-      target = newTarget(params.target, { cache: params.cache });
+      target = newTarget(params.target, { cache: params.cache, shape: shapeFrom(params.options) });
       return createTarget(params, driver, target, size, job, backing);
     });
     try {

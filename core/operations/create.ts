@@ -9,7 +9,7 @@ import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.
 import { openImage } from '../formats/open.ts';
 import { createDriverNamed, driverNamed } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
-import { newTarget } from './target.ts';
+import { newTarget, shapeFrom } from './target.ts';
 import { watchedStorage } from './watched-storage.ts';
 
 export interface CreateParams {
@@ -109,7 +109,7 @@ function createNow(params: CreateParams, job: Job): CreateResult {
   }
   checkValues(driver, params.options);
   let below: BlockNode | null = null;
-  const target = newTarget(params.path, { cache: params.cache });
+  const target = newTarget(params.path, { cache: params.cache, shape: shapeFrom(params.options) });
   try {
     job.throwIfCancelled();
     driver.create?.({

@@ -156,7 +156,7 @@ function* splitByHoles(
 }
 
 /** Which layers are worth asking the host about their data: asked of each once. */
-class HoleWatch {
+export class HoleWatch {
   readonly #known = new Map<BlockNode, boolean>();
 
   constructor(never: BlockNode | null) {

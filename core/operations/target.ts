@@ -3,6 +3,8 @@ import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { openFile, type FileOptions } from '../block/file.ts';
+import type { FileShape } from '../block/host/calls.ts';
+import { host } from '../block/host/host.ts';
 import type { Storage } from '../block/storage.ts';
 import { fromSystem, ImageError } from '../errors/image-error.ts';
 import { resolveReference } from '../formats/gate.ts';
@@ -10,6 +12,14 @@ import { resolveReference } from '../formats/gate.ts';
 export interface NewTargetOptions {
   /** How the caller's cache setting (`-t`) bears on the files; `unsafe`: `complete` does not wait for the disk. */
   readonly cache?: FileOptions['cache'];
+  /** What the files should be like on their file system. */
+  readonly shape?: FileShape;
+}
+
+/** The shape that creation options ask for (`nocow`, `extent_size_hint`). */
+export function shapeFrom(options: Readonly<Record<string, unknown>>): FileShape {
+  const { nocow, extent_size_hint: hint } = options;
+  return { noCow: nocow === true, extentSizeHint: typeof hint === 'number' ? hint : 0 };
 }
 
 /** The files of an image that does not exist yet. Exactly one of `complete` and `abandon` ends it; both may be called twice. */
@@ -161,6 +171,10 @@ function beginPartial(final: string, options: NewTargetOptions): PartialFile {
       shownAs: final,
     });
     unfinished.add(partial);
+    const { shape } = options;
+    if (shape !== undefined && (shape.noCow || shape.extentSizeHint > 0) && storage.descriptor !== null) {
+      host().shapeNew(storage.descriptor, shape);
+    }
     if (existing !== undefined && storage.descriptor !== null) keepOwner(storage.descriptor, existing);
     const close = storage.close.bind(storage);
     storage.close = () => {};

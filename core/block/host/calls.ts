@@ -2,6 +2,14 @@
 import type { StorageExtent } from '../storage.ts';
 import type { LockConflict, LockMode } from './locks.ts';
 
+/** Properties that a file takes only while it is empty. */
+export interface FileShape {
+  /** Overwrite in place instead of copy-on-write (Btrfs). */
+  readonly noCow: boolean;
+  /** Set space aside in pieces of this many bytes (XFS); 0: as the file system likes. */
+  readonly extentSizeHint: number;
+}
+
 /**
  * Calls on open descriptors. Offsets and lengths are bytes. A call that this host, this file system or this file cannot do
  * answers `false`, `0` or `null`: the caller has another way. A call that was possible and failed throws a system error (`code` is
@@ -29,6 +37,8 @@ export interface HostCalls {
   dropCache(descriptor: number, offset: number, length: number): void;
   /** The file will be read from front to back. */
   adviseSequential(descriptor: number): void;
+  /** What an empty file should be like on its file system, as far as that knows such things; never throws. */
+  shapeNew(descriptor: number, shape: FileShape): void;
 
   /** Takes the locks of `mode`, all or none. They go with the descriptor. */
   lock(descriptor: number, mode: LockMode): LockConflict | null;

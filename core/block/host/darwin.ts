@@ -94,6 +94,8 @@ export class DarwinCalls implements HostCalls {
   startWriteback(): void {}
   dropCache(): void {}
 
+  shapeNew(): void {}
+
   adviseSequential(descriptor: number): void {
     this.#c.call(fcntl, descriptor, F_RDAHEAD, 'int', 1);
   }

@@ -14,6 +14,7 @@ export const fallbackCalls: HostCalls = {
   startWriteback: () => {},
   dropCache: () => {},
   adviseSequential: () => {},
+  shapeNew: () => {},
   lock: () => null,
   deviceSize: sizeByReading,
   deviceSectorSize: () => 512,

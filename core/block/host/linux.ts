@@ -1,6 +1,6 @@
 // Linux: extents, holes, reflinks, in-kernel copies, locks of an open file description, block devices.
 import type { StorageExtent } from '../storage.ts';
-import type { HostCalls } from './calls.ts';
+import type { FileShape, HostCalls } from './calls.ts';
 import { type ForeignCalls, type Koffi, Library, systemError } from './koffi.ts';
 import { type LockConflict, lockBytes, type LockMode } from './locks.ts';
 import { cannot, lockAnswer, lseek, SEEK_END, SEEK_SET, seekExtent } from './posix.ts';
@@ -13,6 +13,12 @@ const FALLOC_FL_ZERO_RANGE = 16;
 const FICLONERANGE = 0x4020940d;
 const BLKSSZGET = 0x1268;
 const BLKZEROOUT = 0x127f;
+const FS_IOC_GETFLAGS = 0x80086601;
+const FS_IOC_SETFLAGS = 0x40086602;
+const FS_NOCOW_FL = 0x00800000;
+const FS_IOC_FSGETXATTR = 0x801c581f;
+const FS_IOC_FSSETXATTR = 0x401c5820;
+const FS_XFLAG_EXTSIZE = 0x00000800;
 const SYNC_FILE_RANGE_WRITE = 2;
 const POSIX_FADV_SEQUENTIAL = 2;
 const POSIX_FADV_DONTNEED = 4;
@@ -91,6 +97,25 @@ class LinuxCalls implements HostCalls {
 
   adviseSequential(descriptor: number): void {
     this.#c.call(posixFadvise, descriptor, 0, 0, POSIX_FADV_SEQUENTIAL);
+  }
+
+  shapeNew(descriptor: number, { noCow, extentSizeHint }: FileShape): void {
+    if (noCow) {
+      const flags = Buffer.alloc(8);
+      if (this.#c.call(ioctl, descriptor, FS_IOC_GETFLAGS, flags) === 0) {
+        flags.writeUInt32LE((flags.readUInt32LE(0) | FS_NOCOW_FL) >>> 0, 0);
+        this.#c.call(ioctl, descriptor, FS_IOC_SETFLAGS, flags);
+      }
+    }
+    if (extentSizeHint > 0) {
+      // struct fsxattr: flags, extent size, extents, project, cow extent size; 32 bits each, then 8 bytes of padding
+      const attributes = Buffer.alloc(28);
+      if (this.#c.call(ioctl, descriptor, FS_IOC_FSGETXATTR, attributes) === 0) {
+        attributes.writeUInt32LE((attributes.readUInt32LE(0) | FS_XFLAG_EXTSIZE) >>> 0, 0);
+        attributes.writeUInt32LE(extentSizeHint >>> 0, 4);
+        this.#c.call(ioctl, descriptor, FS_IOC_FSSETXATTR, attributes);
+      }
+    }
   }
 
   lock(descriptor: number, mode: LockMode): LockConflict | null {

@@ -114,6 +114,8 @@ export class WindowsCalls implements HostCalls {
   dropCache(): void {}
   adviseSequential(): void {}
 
+  shapeNew(): void {}
+
   /**
    * There are no byte locks of qemu's to agree with here: readers share one lock, a writer has it alone. Who bears other writers
    * takes none.
