@@ -143,7 +143,7 @@ class Side {
   readonly size: number;
   readonly #node: BlockNode;
   readonly #buffer = new Uint8Array(pieceLength);
-  readonly #holes = new HoleWatch();
+  readonly #holes = new HoleWatch(null);
   #run: Run | null = null;
 
   constructor(name: string, node: BlockNode) {
