@@ -15,7 +15,7 @@ export const luksMessages = {
 
   // the header
   'luks/magic': 'Volume is not in LUKS format',
-  'luks/version': (d) => `LUKS version ${d.found} is not supported`,
+  'luks/version': (d) => `LUKS version ${Number.parseInt(String(d.found), 10)} is not supported`,
   'luks/unended': (d) => `LUKS header ${d.name} is not NUL terminated`,
   'luks/payload-early': 'LUKS payload is overlapping with the header',
   'luks/no-iterations': 'LUKS key iteration count is zero',

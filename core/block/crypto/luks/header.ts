@@ -86,8 +86,6 @@ function checkFields(head: Uint8Array, fields: PartitionHeader, where: Where): v
     const { offset } = partitionHeader.fields[field];
     return { ...where, offset: (where.offset ?? 0) + offset, field };
   };
-  if (fields.magic !== magic) throw new ImageError('luks/magic', {}, at('magic'));
-  if (fields.version !== 1) throw new ImageError('luks/version', { found: fields.version }, at('version'));
   const names = { cipher_name: 'cipher name', cipher_mode: 'cipher mode', hash_spec: 'hash spec' } as const;
   for (const field of ['cipher_name', 'cipher_mode', 'hash_spec'] as const) {
     const { offset, type } = partitionHeader.fields[field];

@@ -27,8 +27,8 @@ export const leastIterations = 1000;
 
 /** `phdr` without its key slots. */
 export const partitionHeader = struct('LUKS partition header', 'big', 208, {
-  magic: field(0, ascii(6), "'LUKS' 0xba 0xbe"),
-  version: field(6, u16, 'version: 1'),
+  magic: field(0, ascii(6), "'LUKS' 0xba 0xbe", { is: magic, code: 'luks/magic' }),
+  version: field(6, u16, 'version: 1', { is: 1, code: 'luks/version' }),
   cipher_name: field(8, ascii(32), 'cipher name: aes, …'),
   cipher_mode: field(40, ascii(32), 'cipher mode and initial values: xts-plain64, cbc-essiv:sha256, …'),
   hash_spec: field(72, ascii(32), 'hash of PBKDF2 and of the anti-forensic splitter'),
