@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import zlib from 'node:zlib';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { describeWith, type Finished, mustRun, peer, runPlatter, runProgram, startPlatter } from '../peers.ts';
+import { describeWith, type Finished, mustRun, runPlatter, runProgram, startPlatter } from '../peers.ts';
 import { scratchFolder } from '../scratch.ts';
 
 const MiB = 1024 * 1024;
