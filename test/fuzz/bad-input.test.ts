@@ -204,8 +204,9 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'bad input', () => {
     }
 
     it('an empty disk of 64 TiB is mapped at once, one beyond what can be addressed exactly is refused', () => {
-      const make = (size: string): void =>
+      const make = (size: string): void => {
         img('create', '-q', '-f', 'qcow2', '-o', 'cluster_size=2M', 'huge.qcow2', size);
+      };
       make('64T');
       expect(bounded(['map', '--output=json', 'huge.qcow2'], folder).status).toBe(0);
       expect(bounded(['check', 'huge.qcow2'], folder).status).toBe(0);
