@@ -93,6 +93,25 @@ export const faultImages: readonly FaultImage[] = [
   }),
   vmdk('monolithic sparse', ''),
   vmdk('zeroed grains', 'zeroed_grain=on', { size: 1024 * KiB }),
+  // qemu-img has no check for these; it reads them back.
+  {
+    name: 'qcow version 1',
+    format: 'qcow',
+    size: 128 * KiB,
+    options: '',
+    base: null,
+    prepare: [],
+    checked: false,
+  },
+  {
+    name: 'qcow version 1 over a base',
+    format: 'qcow',
+    size: 64 * KiB,
+    options: '',
+    base: 40 * KiB,
+    prepare: [],
+    checked: false,
+  },
 ];
 
 /** One change to the guest's disk, made to a node, and to a plain buffer with the disk's content. */
