@@ -1,6 +1,7 @@
 // platter create.
 import type { SecretSource } from '../../core/block/crypto/secret.ts';
 import type { BackingReference } from '../../core/block/node.ts';
+import { MiB } from '../../core/block/units.ts';
 import { ImageError } from '../../core/errors/image-error.ts';
 import { hasScheme } from '../../core/formats/gate.ts';
 import { createDriverNamed } from '../../core/formats/registry.ts';
@@ -128,8 +129,12 @@ export async function run(args: Arguments<Key>): Promise<number> {
   }
 }
 
-/** All the space is provided at once. (Passphrases do not cross to a thread.) */
-function takesLong({ options }: CreateParams): boolean {
+/** Below this a thread costs more than it is good for. */
+const quicklyProvided = 64 * MiB;
+
+/** All the space of a large disk is provided at once. (Passphrases do not cross to a thread.) */
+function takesLong({ options, size, backing }: CreateParams): boolean {
+  if (size !== null && size < quicklyProvided && backing === null) return false;
   const { preallocation = 'off', subformat = '' } = options;
   const encrypted = Object.keys(options).some((name) => name.startsWith('encrypt') || name === 'key-secret');
   const provided = preallocation !== 'off' || options.static === true || /fixed|flat/i.test(String(subformat));
