@@ -51,6 +51,7 @@ export function seedImages(format: FormatId): SeedImage[] {
 }
 
 function makeImages(format: FormatId, folder: string): SeedImage[] {
+  if (format === 'luks') return [makeLuks(folder)];
   const rows = created[format] ?? [];
   if (rows.length === 0) return [];
   const img = (...args: string[]): string => mustRun('qemu-img', args, { cwd: folder });
@@ -69,4 +70,12 @@ function makeImages(format: FormatId, folder: string): SeedImage[] {
     }
     return { name: `${format} ${options.join(' ')}`.trim(), bytes: fs.readFileSync(path.join(folder, name)) };
   });
+}
+
+/** An encrypted disk with few iterations: mutants are opened without a passphrase, so only what stands before that matters. */
+function makeLuks(folder: string): SeedImage {
+  const secret = ['--object', 'secret,id=key,data=passphrase'];
+  const options = ['-o', 'key-secret=key,iter-time=10'];
+  mustRun('qemu-img', ['create', '-q', ...secret, '-f', 'luks', ...options, 'made.luks', '64k'], { cwd: folder });
+  return { name: 'luks', bytes: fs.readFileSync(path.join(folder, 'made.luks')) };
 }

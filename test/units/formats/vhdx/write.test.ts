@@ -10,7 +10,7 @@ import { writeGuest } from '../../../../core/block/write.ts';
 import type { OptionValue } from '../../../../core/formats/driver.ts';
 import { openImage } from '../../../../core/formats/open.ts';
 import { vhdx } from '../../../../core/formats/vhdx/driver.ts';
-import { describeWith, mustRun, runQemuImg, sharedFolder } from '../../../peers.ts';
+import { describeWith, itWith, mustRun, runQemuImg, sharedFolder } from '../../../peers.ts';
 import { difference, positionCoded } from '../../../position-coded.ts';
 import { scratchFolder } from '../../../scratch.ts';
 import { chosenSeed, SeededRandom } from '../../../seeded-random.ts';
@@ -65,7 +65,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'guests in VHDX disks', () => {
     });
   }
 
-  it.skipIf(sharedFolder() === null)('that Windows made', () => {
+  itWith({ shared: true }, 'that Windows made', () => {
     const file = path.join(folder, 'windows.vhdx');
     const packed = path.join(sharedFolder() ?? '', 'images', 'vhdx-win10-fixed-10M', 'fixed.vhdx.gz');
     fs.writeFileSync(file, zlib.gunzipSync(fs.readFileSync(packed)));
