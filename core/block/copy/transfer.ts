@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { fromSystem } from '../../errors/image-error.ts';
 import { startWriteback } from '../host/transfer.ts';
 import type { Storage } from '../storage.ts';
-import type { HostOffset } from '../units.ts';
+import { alignDown, type HostOffset, MiB } from '../units.ts';
 
 /** Fills `length` bytes of `into` at `at` from `offset` of `storage`. Throws `storage/read`, `storage/short-read`. */
 export function transferIn(
@@ -56,7 +56,8 @@ export function transferOut(storage: Storage, pieces: readonly Buffer[], offset:
         if (at + count < offset + total) step(dropBytes(rest, count), at + count);
         else {
           // The disk works while the copy goes on: the flush at the end then finds little left to do.
-          startWriteback(storage, offset, total);
+          const window = alignDown(offset, writebackWindow);
+          if (offset + total >= window + writebackWindow) startWriteback(storage, window, writebackWindow);
           resolve();
         }
       });
@@ -64,6 +65,9 @@ export function transferOut(storage: Storage, pieces: readonly Buffer[], offset:
     step(pieces, offset);
   });
 }
+
+/** The disk is set to work on stretches of this size: smaller ones cost the file system more than they gain. */
+const writebackWindow = 16 * MiB;
 
 /** Below this a synchronous call costs less than handing the work to another thread. */
 const smallTransfer = 16 * 1024;
