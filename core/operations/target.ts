@@ -32,8 +32,6 @@ export interface NewTarget {
   readonly inPlace: boolean;
   /** A further file of the image; `reference` as the image records it, relative to the image. */
   createFile(reference: string, role: string): Storage;
-  /** The path of the partial file that `reference` (or the image itself) is written under until then. */
-  partialOf(reference?: string): string;
   /** Flushes, closes, gives the files their names, and makes the names last. Throws `storage/flush`, `storage/write`. */
   complete(): void;
   /** Closes and removes what was written. Never throws for files that are gone. */
@@ -76,7 +74,6 @@ export function newTarget(target: string, options: NewTargetOptions = {}): NewTa
     return file.storage;
   };
   const storage = add(first);
-  const byReference = new Map<string, PartialFile>();
   let ended = false;
   const end = (): boolean => {
     const before = ended;
@@ -89,15 +86,7 @@ export function newTarget(target: string, options: NewTargetOptions = {}): NewTa
     inPlace: false,
     createFile(reference) {
       const final = followLinks(resolveReference(first, reference));
-      const created = add(final);
-      const file = files.at(-1);
-      if (file !== undefined) byReference.set(reference, file);
-      return created;
-    },
-    partialOf(reference) {
-      const file = reference === undefined ? files[0] : byReference.get(reference);
-      if (file === undefined) throw new Error(`no file '${reference}' was begun`);
-      return file.partial;
+      return add(final);
     },
     complete() {
       if (end()) return;
@@ -139,7 +128,6 @@ function inPlaceTarget(target: string, options: NewTargetOptions): NewTarget {
         what: `An image of several files ('${reference}') cannot be written to a device`,
       });
     },
-    partialOf: () => target,
     complete() {
       if (ended) return;
       ended = true;
