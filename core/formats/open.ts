@@ -32,6 +32,8 @@ export interface OpenOptions {
   readonly cache?: CacheMode | undefined;
   /** The layer below is this, whatever the image says (`null`: none); the node owns it from then on. */
   readonly backing?: OpenedBacking;
+  /** Stands between the image's own files (not those of the layers below) and the format that reads and writes them. */
+  readonly wrap?: ((storage: Storage, role: string) => Storage) | undefined;
 }
 
 /** What is said of a layer that an image names, and of those below it. */
@@ -74,7 +76,8 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
   if (identity !== null && above.some((layer) => layer.identity === identity)) {
     throw new ImageError('gate/loop', { name: path }, { file: path });
   }
-  const storage = openFile(path, { writable, lock, cache: options.cache });
+  const wrap = options.wrap ?? ((file: Storage) => file);
+  const storage = wrap(openFile(path, { writable, lock, cache: options.cache }), 'file');
   const stated = options.format ?? null;
   let driver: FormatDriver;
   try {
@@ -102,7 +105,7 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
     openFile(reference) {
       const target = resolveReference(reference.from, reference.path);
       allow(policy, { from: reference.from, path: target, role: reference.role });
-      return openFile(target, { writable, lock, cache: options.cache });
+      return wrap(openFile(target, { writable, lock, cache: options.cache }), reference.role);
     },
     *headsBeside({ from, folder, ending, length }) {
       const place = resolveReference(from, folder);
