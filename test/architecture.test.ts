@@ -15,6 +15,7 @@ const layers = [
   'core/bytes',
   'core/block',
   'core/formats',
+  'core/guest',
   'core/operations',
   'core/catalogue',
   'core/workbench',
@@ -100,7 +101,7 @@ function codeOf(text: string): string {
 }
 
 describe('imports', () => {
-  it('point downwards: errors, job, bytes, block, formats, operations, catalogue, workbench, then cli or electron', () => {
+  it('point downwards: errors, job, bytes, block, formats, guest, operations, catalogue, workbench, then cli or electron', () => {
     const upward = internal(product).filter((link) => {
       const [from, to] = [layerOf(link.from), layerOf(link.to)];
       return (from < 0 || to < 0 || to > from) && !excepted(link);
@@ -178,7 +179,7 @@ describe('the engine', () => {
   it('is synchronous below the copy plane', () => {
     const below = core.filter(
       ({ name }) =>
-        ['core/errors', 'core/bytes', 'core/block', 'core/formats'].some((folder) => within(name, folder)) &&
+        ['core/errors', 'core/bytes', 'core/block', 'core/formats', 'core/guest'].some((folder) => within(name, folder)) &&
         !within(name, 'core/block/copy'),
     );
     const waiting = below.filter(({ text }) =>

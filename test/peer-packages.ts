@@ -14,6 +14,8 @@ const packages = {
   '7z': 'p7zip-full',
   bzip2: 'bzip2',
   cryptsetup: 'cryptsetup-bin',
+  sfdisk: 'fdisk',
+  sgdisk: 'gdisk',
 } as const;
 
 export type PeerName = keyof typeof packages;
