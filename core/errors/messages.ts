@@ -1,5 +1,6 @@
 // Every error code of the engine and its sentence, in one table; where qemu-img has a sentence for the case, it is the same.
 import { luksMessages } from './messages/luks.ts';
+import { catalogueMessages } from './messages/catalogue.ts';
 import { inPlaceMessages } from './messages/in-place.ts';
 import { operationMessages } from './messages/operation.ts';
 import { qcowMessages } from './messages/qcow.ts';
@@ -75,6 +76,7 @@ const table = {
   // raw
   'raw/size': (d) => `A raw image holds ${d.size} bytes; ${d.found} was asked`,
 
+  ...catalogueMessages,
   ...inPlaceMessages,
   ...operationMessages,
   ...qcow2Messages,

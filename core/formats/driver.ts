@@ -188,6 +188,23 @@ export interface ImageIdentity {
   readonly options: Readonly<Record<string, OptionValue>>;
 }
 
+/** What tells one state of a disk from another in the eyes of the images above it. */
+export interface ContentIdentity {
+  readonly id: string;
+  /** Changes when the content does, while `id` stays; null: `id` itself changes, or nothing tells. */
+  readonly version: string | null;
+}
+
+/** How images of a format know each other. Ids are text in lower case, comparable within one format. */
+export interface Kinship {
+  /** What a new child would record of this image now; null: nothing. */
+  readonly own: ContentIdentity | null;
+  /** What this image recorded of the layer below: any of these is right. Empty: it has none, or records only a name. */
+  readonly expected: readonly ContentIdentity[];
+  /** Names under which the layer below is looked for, best first, as they stand in the image. */
+  readonly names: readonly string[];
+}
+
 /** Internal snapshots. Ids and names are looked up as qemu-img does: id first, then name. */
 export interface SnapshotDriver {
   list(node: BlockNode): readonly SnapshotFacts[];
@@ -216,6 +233,8 @@ export interface FormatDriver {
   startsAsZeroes?(options: Readonly<Record<string, OptionValue>>): boolean;
   /** The ids by which others know this image. Absent: the format has none. */
   identity?(node: BlockNode): ImageIdentity;
+  /** How it and its relatives know each other. Absent: by file names only. */
+  kinship?(node: BlockNode): Kinship;
   /** The creation option that takes another image's `disk` id. */
   readonly diskIdOption?: string;
   /** Virtual size that `create` will give for the size asked (VHD rounds to its geometry). Absent: whole sectors. */

@@ -4,10 +4,11 @@ import type { FormatDriver, OptionRow } from '../driver.ts';
 import { checkVdi } from './check.ts';
 import { createVdi, sizeOfNew } from './create.ts';
 import { vdiFacts } from './facts.ts';
-import { isVdi } from './header.ts';
+import { identityIn, isVdi } from './header.ts';
 import { measureVdi } from './measure.ts';
 import { VdiNode } from './node.ts';
 import { openVdi } from './open.ts';
+import { parentIdentity } from './parent.ts';
 import { vdiRegions } from './regions.ts';
 
 const options: readonly OptionRow[] = [
@@ -44,6 +45,16 @@ export const vdi: FormatDriver = {
   identity(node) {
     const { uuid_create: disk, uuid_modify: modification } = ours(node).header.values;
     return { disk, options: { uuid: disk, modify_uuid: modification } };
+  },
+  kinship(node) {
+    const image = ours(node);
+    const { uuid, modification } = identityIn(image.header);
+    const parent = parentIdentity(image.header);
+    return {
+      own: { id: uuid, version: modification },
+      expected: image.differencing ? [{ id: parent.uuid, version: parent.modification }] : [],
+      names: image.differencing ? [`{${parent.uuid}}.vdi`] : [],
+    };
   },
   diskIdOption: 'uuid',
   facts: (node) => vdiFacts(ours(node)),

@@ -6,9 +6,11 @@ import { createVhd } from './create.ts';
 import { vhdFacts } from './facts.ts';
 import { fitsAtEnd, footerAtEnd, hasCookie } from './footer.ts';
 import { roundSize } from './geometry.ts';
+import { identityIn } from './identity.ts';
 import { measureVhd } from './measure.ts';
-import { VhdNode } from './node.ts';
+import { DynamicNode, VhdNode } from './node.ts';
 import { openVhd } from './open.ts';
+import { claimOf } from './parent.ts';
 import { vhdRegions } from './regions.ts';
 
 const options: readonly OptionRow[] = [
@@ -66,6 +68,15 @@ export const vhd: FormatDriver = {
   identity(node) {
     const { unique_id: disk } = ours(node).footer;
     return { disk, options: { uuid: disk } };
+  },
+  kinship(node) {
+    const image = ours(node);
+    const { uniqueId, timeStamp } = identityIn(image.footer);
+    const own = { id: uniqueId, version: String(timeStamp) };
+    if (!(image instanceof DynamicNode) || !image.differencing) return { own, expected: [], names: [] };
+    const claim = claimOf(image.header, image.headerBytes, image.locators, image.footer);
+    const version = claim.timeStampCounts ? String(claim.identity.timeStamp) : null;
+    return { own, expected: [{ id: claim.identity.uniqueId, version }], names: claim.paths };
   },
   diskIdOption: 'uuid',
   facts: (node) => vhdFacts(ours(node)),

@@ -11,6 +11,7 @@ import { readImage } from './image.ts';
 import { measureVhdx } from './measure.ts';
 import { VhdxNode } from './node.ts';
 import { openParent } from './parent.ts';
+import { parentPaths } from './parent-locator.ts';
 import { vhdxRegions } from './regions.ts';
 import { WritableVhdxNode } from './writer.ts';
 
@@ -83,6 +84,15 @@ export const vhdx: FormatDriver = {
   identity(node) {
     const { virtualDiskId: disk } = ours(node).image.metadata;
     return { disk, options: { virtual_disk_id: disk, data_write_guid: ours(node).dataWriteGuid } };
+  },
+  kinship(node) {
+    const { image, dataWriteGuid } = ours(node);
+    const { locator } = image;
+    return {
+      own: { id: dataWriteGuid, version: null },
+      expected: (locator?.identities ?? []).map((id) => ({ id, version: null })),
+      names: locator === null ? [] : parentPaths(locator),
+    };
   },
   diskIdOption: 'virtual_disk_id',
   facts: (node) => vhdxFacts(ours(node)),

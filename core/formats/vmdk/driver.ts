@@ -13,6 +13,7 @@ import { optionRows } from './options.ts';
 import { probeVmdk } from './probe.ts';
 import { vmdkRegions } from './regions.ts';
 import { repairVmdk } from './repair.ts';
+import { noParent } from './spec.ts';
 
 function ours(node: BlockNode): VmdkNode {
   if (!(node instanceof VmdkNode)) throw new Error(`not a VMDK node: ${node.format}`);
@@ -32,6 +33,14 @@ export const vmdk: FormatDriver = {
     const { descriptor } = ours(node);
     const disk = diskUuid(descriptor);
     return { disk, options: { cid: cidText(descriptor.cid), ...(disk === null ? {} : { uuid: disk }) } };
+  },
+  kinship(node) {
+    const { cid, parentCid, parentHint } = ours(node).descriptor;
+    return {
+      own: { id: cidText(cid), version: null },
+      expected: parentCid === noParent ? [] : [{ id: cidText(parentCid), version: null }],
+      names: parentHint === null ? [] : [parentHint],
+    };
   },
   diskIdOption: 'uuid',
   facts: (node) => vmdkFacts(ours(node)),

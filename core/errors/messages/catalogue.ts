@@ -1,0 +1,26 @@
+// Codes and sentences of the catalogue: its file, datastores, images and who stands on whom.
+import type { Sentence } from '../sentence.ts';
+
+export const catalogueMessages = {
+  'catalogue/damaged': (d) => `The catalogue '${d.name}' is damaged: ${d.reason}`,
+  'catalogue/newer': (d) =>
+    `The catalogue '${d.name}' was written by a newer version of this program (schema ${d.found}; this one knows ${d.known})`,
+  'catalogue/busy': (d) => `The catalogue '${d.name}' is in use by another program: ${d.reason}`,
+  'catalogue/storage': (d) => `The catalogue '${d.name}' cannot be read or written: ${d.reason}`,
+  'datastore/unknown': (d) => `There is no datastore '${d.name}'`,
+  'datastore/name-taken': (d) => `There is a datastore '${d.name}' already`,
+  'datastore/path-taken': (d) => `'${d.name}' is the datastore '${d.other}' already`,
+  'datastore/nested': (d) => `'${d.name}' overlaps with the datastore '${d.other}' at '${d.path}'`,
+  'datastore/not-a-folder': (d) => `'${d.name}' is not a folder`,
+  'datastore/unreachable': (d) => `The folder '${d.name}' of datastore '${d.datastore}' cannot be reached: ${d.reason}`,
+  'image/unknown': (d) => `There is no image '${d.name}' in the catalogue`,
+  'image/ambiguous': (d) => `'${d.name}' could be any of ${d.count} images: ${d.named}`,
+  'image/name-encoding': 'The name is not valid UTF-8; rename the file to use it',
+  'image/dangling-link': 'The symbolic link leads nowhere',
+  'image/target-exists': (d) => `'${d.name}' exists already`,
+  'image/has-dependents': (d) =>
+    `${d.count} other image(s) read through '${d.name}' (${d.named}). Use --force to do it all the same`,
+  'lineage/missing': (d) => `The parent '${d.reference}' is not there`,
+  'lineage/no-parent': (d) => `'${d.name}' has no parent`,
+  'lineage/no-candidate': (d) => `No image in the catalogue is the parent that '${d.name}' looks for`,
+} as const satisfies Record<string, Sentence>;
