@@ -9,12 +9,12 @@ import { convert, type ConvertParams, type ConvertResult } from '../../core/oper
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
 import { checkOptionLists, optionHelpAsked, printOptionHelp, readCreateOptions } from '../create-options.ts';
 import { cacheMode, nameImage, type NamedImage } from '../image-options.ts';
-import { parseKeyValues } from '../key-values.ts';
 import { actsAsQemuImg, programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, openSentence, outLine, warn } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
+import { readSnapshotName } from '../snapshot-name.ts';
 import { humanSize, parseSize } from '../size.ts';
 
 export const spec = defineCommand({
@@ -242,15 +242,10 @@ function readParams(
 ): ConvertParams {
   const noCreate = args.has('noCreate');
   const options = noCreate ? {} : readCreateOptions(knownDriver(format), args.all('options'));
-  const backing = readBacking(args, options);
+  const backing = readBacking(args, options, sources.length);
   const { backing_file: _file, backing_fmt: _fmt, ...creation } = options;
   if (args.has('targetIsZero') && backing !== null) {
     throw new CommandError('Cannot use --target-is-zero when the destination image has a backing file');
-  }
-  if (sources.length > 1 && backing !== null) {
-    throw new CommandError(
-      'Having a backing file for the target makes no sense when concatenating multiple input images',
-    );
   }
   if (args.has('compress')) refuseWithCompression(options);
   if (args.has('bitmaps')) throw new CommandError('Source lacks bitmap support');
@@ -266,7 +261,7 @@ function readParams(
     : null;
   return {
     sources,
-    snapshot: readSnapshot(args.last('snapshot')),
+    snapshot: readSnapshotName(args.last('snapshot')),
     target: existing?.path ?? target,
     format,
     options: creation,
@@ -295,21 +290,23 @@ function refuseWithCompression(options: Readonly<Record<string, OptionValue>>): 
   }
 }
 
-function readBacking(args: Arguments<Key>, options: Readonly<Record<string, OptionValue>>): BackingReference | null {
+/** The layer below the target. What is there already (`-n`) knows the format of its own. */
+function readBacking(
+  args: Arguments<Key>,
+  options: Readonly<Record<string, OptionValue>>,
+  sources: number,
+): BackingReference | null {
   const path = args.last('backing') ?? args.last('backingShort') ?? options.backing_file;
   const format = args.last('backingFormat') ?? options.backing_fmt;
   if (typeof path !== 'string') return null;
+  if (sources > 1) {
+    throw new CommandError(
+      'Having a backing file for the target makes no sense when concatenating multiple input images',
+    );
+  }
+  if (typeof format !== 'string' && args.has('noCreate')) return { path, format: null };
   if (typeof format !== 'string') throw new CommandError('Use of backing file requires explicit backing format');
   return { path, format };
-}
-
-/** `-l`: a name or id, or `snapshot.id=…,snapshot.name=…`. */
-function readSnapshot(text: string | null): string | null {
-  if (text === null || !text.startsWith('snapshot.')) return text;
-  const values = new Map(parseKeyValues(text).map(({ name, value }) => [name, value]));
-  const wanted = values.get('snapshot.id') ?? values.get('snapshot.name');
-  if (wanted === undefined) throw new CommandError(`Failed in parsing snapshot param '${text}'`);
-  return wanted;
 }
 
 /** Faults of opening and converting in qemu-img's words. */

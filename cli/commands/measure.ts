@@ -5,13 +5,13 @@ import { measure, type MeasureResult } from '../../core/operations/measure.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
 import { checkOptionLists, readCreateOptions } from '../create-options.ts';
 import { nameImage } from '../image-options.ts';
-import { parseKeyValues } from '../key-values.ts';
 import { prettyJson } from '../json.ts';
 import { programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { definedSecrets, secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, outLine } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
+import { readSnapshotName } from '../snapshot-name.ts';
 import { readImageSize } from './create.ts';
 
 export const spec = defineCommand({
@@ -62,9 +62,10 @@ export const spec = defineCommand({
 export async function run(args: Arguments<keyof typeof spec.options>): Promise<number> {
   const lists = args.all('options');
   checkOptionLists(lists);
-  const output = readOutput(args, (text) => new CommandError(text));
   const sizeText = args.last('size');
   const asked = sizeText === null ? null : readImageSize(sizeText);
+  const snapshot = readSnapshotName(args.last('snapshot'));
+  const output = readOutput(args, (text) => new CommandError(text));
   const secrets = readObjects(args.all('object'));
   const [file, another] = args.operands;
   if (another !== undefined) throw new CommandError('At most one filename argument is allowed.');
@@ -94,7 +95,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
         source:
           named === null
             ? null
-            : { path: named.path, options: named.options, snapshot: readSnapshot(args.last('snapshot')) },
+            : { path: named.path, options: named.options, snapshot },
         size: asked === null ? 0 : Number(asked),
         format,
         options,
@@ -115,13 +116,13 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
     outLine(
       prettyJson({
         ...(bitmaps === undefined ? {} : { bitmaps }),
-        required: result.required,
-        'fully-allocated': result.fullyAllocated,
+        required: BigInt(result.required),
+        'fully-allocated': BigInt(result.fullyAllocated),
       }),
     );
   } else {
-    outLine(`required size: ${result.required}`);
-    outLine(`fully allocated size: ${result.fullyAllocated}`);
+    outLine(`required size: ${BigInt(result.required)}`);
+    outLine(`fully allocated size: ${BigInt(result.fullyAllocated)}`);
     if (bitmaps !== undefined) outLine(`bitmaps size: ${bitmaps}`);
   }
   return 0;
@@ -139,13 +140,4 @@ function readOptions(format: string, lists: readonly string[]): ReturnType<typeo
   } catch (error) {
     throw error instanceof ImageError ? new CommandError(error.message) : error;
   }
-}
-
-/** `-l`: a name or id, or `snapshot.id=…,snapshot.name=…`. */
-export function readSnapshot(text: string | null): string | null {
-  if (text === null || !text.startsWith('snapshot.')) return text;
-  const values = new Map(parseKeyValues(text).map(({ name, value }) => [name, value]));
-  const wanted = values.get('snapshot.id') ?? values.get('snapshot.name');
-  if (wanted === undefined) throw new CommandError(`Failed in parsing snapshot param '${text}'`);
-  return wanted;
 }

@@ -30,6 +30,8 @@ export interface OpenOptions {
   readonly below?: SettingsBelow;
   /** Bypass or weaken the host's cache as `-t`/`-T` say. */
   readonly cache?: CacheMode | undefined;
+  /** What becomes of room in the image that zeroes take the place of: given back (`unmap`, the default) or kept (`ignore`). */
+  readonly discard?: 'ignore' | 'unmap';
   /** The layer below is this, whatever the image says (`null`: none); the node owns it from then on. */
   readonly backing?: OpenedBacking;
   /** Stands between the image's own files (not those of the layers below) and the format that reads and writes them. */
@@ -87,10 +89,13 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
     throw error;
   }
   const files = [...above, storage];
+  const given = options.backing?.node ?? null;
+  let opening = true;
   const gate: OpenGate = {
     openImage(reference) {
-      if (options.backing !== undefined && options.backing.node !== null) return options.backing.node;
+      if (given !== null && opening) return given;
       const target = resolveReference(reference.from, reference.path);
+      if (given !== null && isImageAt(given, target)) return given;
       allow(policy, { from: reference.from, path: target, role: 'backing' });
       try {
         return openLayer(target, { ...optionsBelow(options), format: reference.format }, files).node;
@@ -124,11 +129,18 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
     secret: options.secret,
     guestData: options.guestData,
   });
+  opening = false;
   return { node, driver, probed: stated === null };
 }
 
+/** Is `node` the image whose file is called `path`? */
+function isImageAt(node: BlockNode, path: string): boolean {
+  const identity = node.files[0]?.storage.identity ?? null;
+  return identity === null ? node.name === path : identity === identityOfName(path);
+}
+
 /** How the layer below an image opened with `options` is opened: what goes for the whole chain, and what was said of that layer. */
-function optionsBelow({ policy, share, cache, secret, guestData, below }: OpenOptions): OpenOptions {
+export function optionsBelow({ policy, share, cache, secret, guestData, below }: OpenOptions): OpenOptions {
   return {
     ...(policy === undefined ? {} : { policy }),
     share: share === true,

@@ -159,6 +159,7 @@ async function convertToNew(
       checkTarget(params, node, length);
       const result = await copyInto(params, parts, node, {
         targetIsZero: params.backing === null && !files.inPlace && driver.startsAsZeroes?.(params.options) !== false,
+        ...(files.inPlace || backing === null ? {} : { zeroFrom: backing.size }),
         targetBacking: backing?.size ?? 0,
         job,
       });
@@ -279,6 +280,7 @@ async function convertOver(
     checkTarget(params, node, length);
     const result = await copyInto(params, parts, node, {
       targetIsZero: params.targetIsZero,
+      keepSpace: existing.discard === 'ignore',
       targetBacking: params.backing === null ? 0 : (node.backing?.size ?? 0),
       job,
     });
@@ -313,7 +315,7 @@ async function copyInto(
   params: ConvertParams,
   parts: readonly CopyPart[],
   target: WritableNode,
-  state: { targetIsZero: boolean; targetBacking: number; job: Job },
+  state: { targetIsZero: boolean; zeroFrom?: number; keepSpace?: boolean; targetBacking: number; job: Job },
 ): Promise<Omit<ConvertResult, 'size' | 'verified'>> {
   const unreadable: { start: number; length: number; reason: string }[] = [];
   let unreadableBytes = 0;
@@ -329,6 +331,8 @@ async function copyInto(
       parts,
       target,
       targetIsZero: state.targetIsZero,
+      ...(state.zeroFrom === undefined ? {} : { zeroFrom: state.zeroFrom }),
+      keepSpace: state.keepSpace === true,
       targetBacking: state.targetBacking,
       sparse: params.sparse,
       // Some targets hold packed units only (a streamOptimized VMDK), whatever was asked.

@@ -7,7 +7,7 @@ import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver, OptionValue } from '../formats/driver.ts';
 import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.ts';
 import { openImage } from '../formats/open.ts';
-import { createDriverNamed, driverNamed } from '../formats/registry.ts';
+import { createDriverNamed, driverNamed, findDriver } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
 import { newTarget, shapeFrom } from './target.ts';
 import { watchedStorage } from './watched-storage.ts';
@@ -108,6 +108,7 @@ function createNow(params: CreateParams, job: Job): CreateResult {
     throw new ImageError('create/too-large', { format: driver.id, hint });
   }
   checkValues(driver, params.options);
+  checkBackingFormat(driver, params.backing);
   let below: BlockNode | null = null;
   const target = newTarget(params.path, { cache: params.cache, shape: shapeFrom(params.options) });
   try {
@@ -136,6 +137,13 @@ function createNow(params: CreateParams, job: Job): CreateResult {
     (below as BlockNode | null)?.close();
   }
   return planned;
+}
+
+/** A layer that is not opened may have any format that there is. Throws `create/backing-unknown`. */
+function checkBackingFormat(driver: FormatDriver, backing: BackingReference | null): void {
+  const format = backing?.format ?? null;
+  if (format === null || findDriver(format) !== null) return;
+  throw new ImageError('create/backing-unknown', { format, owner: driver.id });
 }
 
 /** Values of options that take one of a few words. Throws `create/value`, `create/preallocation`, `create/mode`. */

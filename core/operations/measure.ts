@@ -35,7 +35,10 @@ export function measure(params: MeasureParams, job: Job): Promise<MeasureResult>
     const { backing_file: path, backing_fmt: format, size: _size, ...options } = params.options;
     const backing =
       path === undefined ? null : { path: String(path), format: format === undefined ? null : String(format) };
-    if (!Number.isSafeInteger(params.size)) throw new ImageError('create/too-large', { format: driver.id, hint: '' });
+    if (!Number.isSafeInteger(params.size) && driver.hasBacking) {
+      const hint = driver.options.some(({ name }) => name === 'cluster_size') ? ' (try using a larger cluster size)' : '';
+      throw new ImageError('measure/too-large', { hint });
+    }
     const request = { options, backing, secret: params.secret };
     if (params.source === null) {
       return { format: driver.id, ...driver.measure({ ...request, size: params.size, data: null }) };

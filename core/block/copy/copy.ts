@@ -2,6 +2,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Job } from '../../job.ts';
 import type { WritableNode } from '../node.ts';
+import type { Run } from '../read.ts';
 import { alignUp, MiB, type GuestRange } from '../units.ts';
 import { fetchChunk } from './fetch.ts';
 import { Lanes } from './lanes.ts';
@@ -16,8 +17,14 @@ export interface CopyRequest {
   readonly target: WritableNode;
   /** What is not written reads as zeroes already (a new image without a layer below). */
   readonly targetIsZero: boolean;
+  /** The same from this guest offset on (behind the end of the layer below a new image). Absent: nowhere. */
+  readonly zeroFrom?: number;
+  /** Room that is set aside in the target stays set aside where zeroes take its place (`discard=ignore`). Absent: false. */
+  readonly keepSpace?: boolean;
   /** Size of the layer below the target; runs that the sources have from below are left to it. 0: none. */
   readonly targetBacking: number;
+  /** Runs of the sources that the target is left with as it is. Absent: none. */
+  readonly leaves?: (run: Run) => boolean;
   /** Zero detection in units of this many bytes; 0: write everything, zeroes too. */
   readonly sparse: number;
   /** Store packed (compressed) what gets smaller by it. */
@@ -54,7 +61,8 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
   const chunk = alignUp(usualChunk, unit);
   const rules: StoreRules = {
     target,
-    targetIsZero: request.targetIsZero,
+    zeroFrom: request.targetIsZero ? 0 : (request.zeroFrom ?? Infinity),
+    keepSpace: request.keepSpace === true,
     granule: request.sparse === 0 ? 0 : granuleOf(request, unit),
     packed: request.packed,
   };
@@ -74,7 +82,7 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
     job.progress({ phase: 'copy', done, total });
   };
   const offload = (step: Extract<Step, { kind: 'chunk' }>): void => {
-    offloadChunk(target, step, rules.targetIsZero, counts);
+    offloadChunk(step, rules, counts);
     finish(step.length);
   };
   const begin = (step: Step, slot: Slot | null): void => {
@@ -92,7 +100,7 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
           placed();
           await writes;
         } else if (step.kind === 'zero') {
-          if (!rules.targetIsZero) zeroTarget(target, step.start, step.length);
+          zeroTarget(rules, step.start, step.length);
           counts.zeroes += step.length;
         }
         finish(step.length);
@@ -126,7 +134,7 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
 
   try {
     job.progress({ phase: 'copy', done: 0, total });
-    const planRules = { chunk, targetBacking: request.targetBacking, fully: request.sparse === 0 };
+    const planRules = { chunk, targetBacking: request.targetBacking, fully: request.sparse === 0, leaves: request.leaves };
     for (const step of plan(request.parts, planRules, damaged)) {
       job.throwIfCancelled();
       if (step.kind === 'keep') {
@@ -159,8 +167,12 @@ function hasFailed(failure: { error: unknown } | null): failure is { error: unkn
   return failure !== null;
 }
 
-/** Zeroes are told apart in whole units of the target, and never in smaller ones than the caller asked for. */
+/**
+ * Zeroes are told apart in whole units of the target, and never in smaller ones than the caller asked for; where units are stored
+ * packed, in those.
+ */
 function granuleOf(request: CopyRequest, unit: number): number {
+  if (request.packed) return unit;
   return Math.min(largestChunk, Math.max(unit, alignUp(request.sparse, unit)));
 }
 

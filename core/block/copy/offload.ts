@@ -1,24 +1,24 @@
 // Copy offloading (`-C`): the host moves the bytes itself, by reflink or in the kernel; what it cannot move is read and written.
 import { cloneRange, copyRange } from '../host/transfer.ts';
-import type { Place, WritableNode } from '../node.ts';
+import type { Place } from '../node.ts';
 import { readRun, type Run } from '../read.ts';
 import type { GuestOffset } from '../units.ts';
 import { writePlace } from '../write.ts';
 import type { Piece } from './plan.ts';
-import { zeroTarget, type StoreCounts } from './store.ts';
+import { zeroTarget, type StoreCounts, type StoreRules } from './store.ts';
 
 /** Moves a chunk's pieces from their files straight into the target's. Throws as reading and writing do. */
 export function offloadChunk(
-  target: WritableNode,
   chunk: { readonly start: GuestOffset; readonly pieces: readonly Piece[] },
-  targetIsZero: boolean,
+  rules: StoreRules,
   counts: StoreCounts,
 ): void {
+  const { target } = rules;
   for (const piece of chunk.pieces) {
     if (piece.keep) continue;
     const start = chunk.start + piece.offset;
     if (piece.run === null) {
-      if (!targetIsZero) zeroTarget(target, start, piece.length);
+      zeroTarget(rules, start, piece.length);
       counts.zeroes += piece.length;
       continue;
     }

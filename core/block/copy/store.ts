@@ -11,8 +11,10 @@ import { nonZeroSpans, type Span } from './zeroes.ts';
 
 export interface StoreRules {
   readonly target: WritableNode;
-  /** What is not written reads as zeroes already. */
-  readonly targetIsZero: boolean;
+  /** From this guest offset on, what is not written reads as zeroes already. */
+  readonly zeroFrom: GuestOffset;
+  /** Room that is set aside in the target stays set aside where zeroes take its place. */
+  readonly keepSpace: boolean;
   /** Zero detection works in units of this; 0: everything is written. */
   readonly granule: number;
   readonly packed: boolean;
@@ -105,9 +107,7 @@ async function packUnits(
 /** Reserves all places of a prepared chunk now; the promise ends when its bytes are written and published. Throws `copy/write`. */
 export function placeChunk(slot: Slot, prepared: Prepared, rules: StoreRules, counts: StoreCounts): Promise<void> {
   const writes: Promise<void>[] = [];
-  if (!rules.targetIsZero) {
-    for (const span of prepared.zeroes) zeroTarget(rules.target, prepared.start + span.offset, span.length);
-  }
+  for (const span of prepared.zeroes) zeroTarget(rules, prepared.start + span.offset, span.length);
   for (const span of prepared.zeroes) counts.zeroes += span.length;
   const gather = new Gather(writes);
   let failure: { error: unknown } | null = null;
@@ -235,11 +235,13 @@ function placePacked(
 }
 
 /** Makes a stretch of the target read as zeroes: by its tables where they can say so, else by writing zeroes. */
-export function zeroTarget(target: WritableNode, start: GuestOffset, length: number): void {
+export function zeroTarget({ target, zeroFrom, keepSpace }: StoreRules, start: GuestOffset, length: number): void {
   let at = start;
-  const end = start + length;
+  const end = Math.min(start + length, zeroFrom);
   while (at < end) {
-    const done = target.zero({ start: at, length: end - at });
+    const rest = { start: at, length: end - at };
+    // An image that can say so itself does: what lies below it now or later does not show through.
+    const done = (keepSpace ? null : (target.cover?.(rest) ?? null)) ?? target.zero(rest, keepSpace);
     if (done !== null && done.start === at && done.length > 0) {
       at += done.length;
       continue;

@@ -11,6 +11,10 @@ export const operationMessages = {
     d.detected === ''
       ? 'Backing file specified without backing format'
       : `Backing file specified without backing format\nDetected format of ${d.detected}.`,
+  'create/backing-unknown': (d) =>
+    d.owner === 'qcow'
+      ? `unrecognized backing format '${d.format}'`
+      : `Parameter 'backing-fmt' does not accept value '${d.format}'`,
   'create/lonely-backing-format': 'Backing format cannot be used without backing file',
   'create/backing': (d) => `${d.reason}\nCould not open backing image.`,
   'check/no-repair': (d) => `Repairing ${d.format} images is not available in this version`,
@@ -23,6 +27,7 @@ export const operationMessages = {
   'compare/open': (d) => `Could not open '${d.name}': ${d.reason}`,
   'compare/allocation': (d) => `Sector allocation test failed for ${d.name}`,
   'compare/read': (d) => `Error while reading offset ${d.offset} of ${d.name}: ${d.reason}`,
+  'measure/too-large': (d) => `The image size is too large${d.hint}`,
   'measure/unsupported': (d) => `Block driver '${d.format}' does not support size measurement`,
   'measure/no-snapshots': (d) =>
     `Failed to load snapshot: Block format '${d.format}' used by device '' does not support temporarily loading internal snapshots`,

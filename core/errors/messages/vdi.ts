@@ -8,6 +8,7 @@ export const vdiMessages = {
   'vdi/type': (d) => `unsupported VDI image (image type ${d.found})`,
   'vdi/sector-size': (d) => `unsupported VDI image (sector size ${d.found} is not 512)`,
   'vdi/block-size': (d) => `unsupported VDI image (block size ${d.found} is not a power of two of 512 bytes at least)`,
+  'vdi/blocks': (d) => `unsupported VDI image (too many blocks ${d.found}, max is ${d.allowed})`,
   'vdi/disk-size': (d) => `unsupported VDI image (disk size ${d.found}, image bitmap has room for ${d.allowed})`,
   'vdi/too-large': (d) => `Unsupported VDI image size (size is ${d.found}, max supported is ${d.allowed})`,
   'vdi/map-place': (d) =>

@@ -29,7 +29,7 @@ function openLuks(storage: Storage, request: OpenRequest): BlockNode {
     const named = request.runtime['key-secret'] ?? null;
     const unknown = Object.keys(request.runtime).find((name) => name !== 'key-secret');
     if (unknown !== undefined) throw new ImageError('request/invalid-option', { name: unknown });
-    const locked = named === null && (request.guestData === false || request.forRepair);
+    const locked = request.guestData === false || (named === null && request.forRepair);
     const passphrase = locked
       ? null
       : askSecret(request.secret, { file: storage.name, parameter: 'key-secret', id: named, isNew: false });

@@ -49,7 +49,7 @@ export function openEncryption(state: Qcow2State, request: OpenRequest): void {
   }
   if (state.header.fields.crypt_method === method.luks) state.luks = readLuks(state);
   const id = runtime[secretParameter] ?? null;
-  if (id === null && (request.guestData === false || request.forRepair)) return;
+  if (request.guestData === false || (id === null && request.forRepair)) return;
   const need = { file: state.storage.name, parameter: secretParameter, id, isNew: false };
   state.cipher = cipherOf(state, askSecret(request.secret, need));
 }

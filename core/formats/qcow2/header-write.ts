@@ -81,5 +81,6 @@ export function withExtension(
   const at = extensions.findIndex((extension) => extension.type === type);
   if (data === null) return extensions.filter((extension) => extension.type !== type);
   const added = { type, data, offset: -1 };
-  return at < 0 ? [added, ...extensions] : extensions.map((extension, i) => (i === at ? added : extension));
+  if (at < 0) return [added, ...extensions];
+  return extensions.flatMap((extension, i) => (i === at ? [added] : extension.type === type ? [] : [extension]));
 }

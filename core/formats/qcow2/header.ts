@@ -189,10 +189,14 @@ export interface FeatureRow {
 
 /** The rows of the feature name table, as far as they have names. */
 export function featureNames(extensions: readonly HeaderExtension[]): FeatureRow[] {
-  const table = extensions.find((extension) => extension.type === extensionType.featureNames);
+  const found = extensions.findLast((extension) => extension.type === extensionType.featureNames);
   const rows: FeatureRow[] = [];
-  for (let at = 0; table !== undefined && at + featureName.size <= table.data.length; at += featureName.size) {
-    const row = featureName.parseLoosely(table.data.subarray(at));
+  if (found === undefined) return rows;
+  // The last row may be cut short: what is missing are zeroes.
+  const table = new Uint8Array(alignUp(found.data.length, featureName.size));
+  table.set(found.data);
+  for (let at = 0; at < table.length; at += featureName.size) {
+    const row = featureName.parseLoosely(table.subarray(at));
     if (row.name === '') break;
     rows.push(row);
   }
@@ -318,5 +322,5 @@ export function textOf(bytes: Uint8Array): string {
 
 /** The data of an extension, or null. */
 export function findExtension(header: Qcow2Header, type: number): HeaderExtension | null {
-  return header.extensions.find((extension) => extension.type === type) ?? null;
+  return header.extensions.findLast((extension) => extension.type === type) ?? null;
 }

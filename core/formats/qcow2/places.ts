@@ -79,6 +79,9 @@ function freshPlace(view: View, metadata: Qcow2Metadata, start: number, end: num
   if (state.dataFile !== null) {
     return newPlace(state, start, wanted, start, size, () => publishRun(state, metadata, start, wanted, start));
   }
+  // The table comes to stand before the data that it points to, and not between them and what follows.
+  metadata.relieve();
+  metadata.tableForChange(Math.floor(start / state.layout.l2Coverage));
   const run = metadata.allocate(wanted / clusterSize);
   const length = run.count * clusterSize;
   const offset = run.first * clusterSize;

@@ -100,6 +100,8 @@ function freshPlace(view: View, metadata: Qcow2Metadata, range: GuestRange, size
   } else {
     room = sameWay(view, metadata, cluster, most, way);
     if (state.dataFile === null) {
+      metadata.relieve();
+      metadata.tableForChange(Math.floor(cluster / state.layout.l2Coverage));
       const run = metadata.allocate(room / clusterSize);
       offset = run.first * clusterSize;
       room = run.count * clusterSize;

@@ -91,6 +91,10 @@ export function checkHeader(header: VdiHeader, file: string): void {
   if (blockSize < sectorSize || (blockSize & (blockSize - 1)) !== 0) {
     throw new ImageError('vdi/block-size', { found: blockSize }, at('block_size'));
   }
+  if (values.blocks_in_image > largestMap) {
+    const detail = { found: values.blocks_in_image, allowed: largestMap };
+    throw new ImageError('vdi/blocks', detail, at('blocks_in_image'));
+  }
   const room = values.blocks_in_image * blockSize;
   if (size > room) throw new ImageError('vdi/disk-size', { found: size, allowed: room }, at('disk_size'));
   const end = headerEnd(header);
