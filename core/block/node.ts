@@ -127,6 +127,9 @@ export interface BackingReference {
   readonly format: string | null;
 }
 
+/** How the space for what a disk grows by is provided for: not at all, counted and linked, reserved by the host, written. */
+export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
+
 /** A node that can change. Everything is synchronous; the order of the steps to the disk is `flush`'s business. */
 export interface WritableNode extends BlockNode {
   /** Room for a prefix of `range` (at least one byte of it). Throws when the disk is full or the tables cannot grow. */
@@ -138,7 +141,20 @@ export interface WritableNode extends BlockNode {
   zero(range: GuestRange, keepSpace?: boolean): GuestRange | null;
   /** Give a prefix of `range` back to the layer below (or to nothing); the part it did, or null. */
   release(range: GuestRange): GuestRange | null;
-  resize(size: number): void;
+  /** `zero` that holds also where something else is put below later. The part it did, or null: write zeroes. Absent: never. */
+  cover?(range: GuestRange): GuestRange | null;
+  /** Explicit zeroes of the map stay zeroes when the disk gets a layer below. Absent: only while there is one. */
+  readonly zeroesLast?: boolean;
+  /** Gives all of the disk back to the layer below, and what space in the file it can; flushes. Absent: `release` does it. */
+  empty?(): void;
+  /** The identity that overlays record of this image changes with its content (CID, DataWriteGuid): after a write they need a new link. */
+  readonly identityFollowsContent?: boolean;
+  /**
+   * Another size of the disk, rounded up to what the format can hold; what is added reads as zeroes. On the disk the old size or the
+   * new one is there at every moment, each with all that belongs to it. Throws `resize/preallocation` for a mode that the format does
+   * not have, and the format's codes.
+   */
+  resize(size: number, preallocation?: Preallocation): void;
   setBacking(reference: BackingReference | null): void;
   /** Metadata after what it points to, counted in four steps; after it a power cut loses nothing that was written before. */
   flush(): void;

@@ -17,6 +17,8 @@ export interface PlanRules {
   readonly targetBacking: number;
   /** Write zeroes as data (`-S 0`). */
   readonly fully: boolean;
+  /** Runs that the target is left with as it is. Absent: none. */
+  readonly leaves?: ((run: Run) => boolean) | undefined;
 }
 
 /** A stretch of a chunk. `run` null: zeroes. `keep`: left to the layer below the target. Offsets count from the chunk's start. */
@@ -92,6 +94,7 @@ export function* plan(
 
 function classify(run: Run, start: GuestOffset, rules: PlanRules): Answer {
   const { mapping } = run;
+  if (rules.leaves?.(run) === true) return { kind: 'keep', length: run.length };
   const fromBelow = run.depth > 0 || (mapping.kind === 'zero' && !mapping.explicit);
   if (fromBelow && start < rules.targetBacking) {
     return { kind: 'keep', length: Math.min(run.length, rules.targetBacking - start) };

@@ -1,7 +1,6 @@
 // A qcow2 image that can change: places for guest bytes, zeroes, releases, size, the layer below.
-import type { BackingReference, BlockNode, PackedWriter, Place, WritableNode } from '../../block/node.ts';
-import { alignDown, alignUp, type GuestOffset, type GuestRange } from '../../block/units.ts';
-import { writeGuest } from '../../block/write.ts';
+import type { BackingReference, BlockNode, PackedWriter, Place, Preallocation, WritableNode } from '../../block/node.ts';
+import type { GuestOffset, GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import { withExtension } from './header-write.ts';
 import { codecOf } from './answers.ts';
@@ -9,6 +8,7 @@ import { packedEntryHigh } from './layout.ts';
 import type { Qcow2Metadata } from './metadata.ts';
 import { Qcow2Node } from './node.ts';
 import { placeClusters, publishPacked } from './places.ts';
+import { resizeQcow2 } from './resize.ts';
 import { placeSubclusters } from './subclusters.ts';
 import { releaseRange, zeroRange } from './zero.ts';
 import { extensionType, limit } from './spec.ts';
@@ -18,6 +18,7 @@ import type { Qcow2State } from './state.ts';
 export class Qcow2WritableNode extends Qcow2Node implements WritableNode {
   readonly metadata: Qcow2Metadata;
   readonly packed?: PackedWriter;
+  readonly zeroesLast = true;
 
   constructor(state: Qcow2State, backing: BlockNode | null, metadata: Qcow2Metadata) {
     super(state, backing);
@@ -67,69 +68,17 @@ export class Qcow2WritableNode extends Qcow2Node implements WritableNode {
     return zeroRange(this.view, this.metadata, range, { keepSpace, size: this.size });
   }
 
+  cover(range: GuestRange): GuestRange | null {
+    this.#refuseEncrypted();
+    return zeroRange(this.view, this.metadata, range, { keepSpace: false, size: this.size, always: true });
+  }
+
   release(range: GuestRange): GuestRange | null {
     return releaseRange(this.view, this.metadata, range, this.size);
   }
 
-  /**
-   * Grows or shrinks the disk to `size` bytes, whole sectors. What is added reads as zeroes, also where the layer below is longer.
-   * Throws `qcow2/l1-full`, `qcow2/resize-snapshots`, `qcow2/resize-sectors`.
-   */
-  resize(size: number): void {
-    const { state, metadata } = this;
-    const before = this.size;
-    const where = { file: this.name };
-    if (size === before) return;
-    if (size % 512 !== 0) throw new ImageError('qcow2/resize-sectors', { found: size }, where);
-    if (state.version < 3 && state.header.fields.nb_snapshots > 0)
-      throw new ImageError('qcow2/resize-snapshots', {}, where);
-    metadata.beforeGuestChange();
-    if (size < before) this.#shrink(size, before);
-    else this.#grow(size, before);
-  }
-
-  #grow(size: number, before: number): void {
-    const { state, metadata } = this;
-    const { clusterSize } = state.layout;
-    metadata.growL1(size);
-    if (state.dataFile !== null && state.dataFile.size < size) state.dataFile.truncate(size);
-    // The rest of the last cluster, and what a longer layer below would show, must read as zeroes before the size says that it is there.
-    const end = alignUp(before, clusterSize);
-    const below = this.backing?.size ?? 0;
-    state.header.fields.size = size;
-    try {
-      if (end > before) writeZeroes(this, before, Math.min(end, size));
-      let at = Math.min(end, size);
-      while (at < Math.min(size, below)) {
-        const done = this.zero({ start: at, length: Math.min(size, alignUp(below, clusterSize)) - at });
-        if (done !== null) at = done.start + done.length;
-        else {
-          const to = Math.min(alignDown(at, clusterSize) + clusterSize, size);
-          writeZeroes(this, at, to);
-          at = to;
-        }
-      }
-      metadata.flush();
-      metadata.setSize(size);
-    } catch (error) {
-      state.header.fields.size = before;
-      throw error;
-    }
-  }
-
-  #shrink(size: number, before: number): void {
-    const { state, metadata } = this;
-    const { clusterSize } = state.layout;
-    if (state.header.fields.nb_snapshots > 0) throw new ImageError('qcow2/resize-snapshots', {}, { file: this.name });
-    let at = alignUp(size, clusterSize);
-    while (at < before) {
-      const done = this.release({ start: at, length: before - at });
-      if (done === null) throw new Error(`nothing was released at ${at}`);
-      at = done.start + done.length;
-    }
-    metadata.flush();
-    metadata.setSize(size);
-    if (state.dataFile !== null) state.dataFile.truncate(size);
+  resize(size: number, preallocation: Preallocation = 'off'): void {
+    resizeQcow2(this, size, preallocation);
   }
 
   /** Throws `qcow2/backing-name`, `qcow2/backing-format-long`, `qcow2/backing-external-raw`, `qcow2/header-full`. */
@@ -174,8 +123,4 @@ export class Qcow2WritableNode extends Qcow2Node implements WritableNode {
       super.close();
     }
   }
-}
-
-function writeZeroes(node: WritableNode, from: number, to: number): void {
-  if (to > from) writeGuest(node, new Uint8Array(to - from), from);
 }

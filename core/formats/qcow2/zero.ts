@@ -27,19 +27,21 @@ function done(start: number, end: number): GuestRange | null {
 /**
  * Makes a prefix of `range` read as zeroes (specification: bit 0 of a standard entry, the upper half of the subcluster bitmap).
  * Version 2 has no such mark: there only disks with nothing below can give the clusters back. Null: write zeroes.
+ * `always`: mark it also where nothing lies below that would show.
  */
 export function zeroRange(
   view: View,
   metadata: Qcow2Metadata,
   range: GuestRange,
-  how: { readonly keepSpace: boolean; readonly size: number },
+  how: { readonly keepSpace: boolean; readonly size: number; readonly always?: boolean },
 ): GuestRange | null {
   const { state, l1 } = view;
   const { layout } = state;
   const bounds = wholeUnits(range, layout.subclusterSize, how.size);
   if (bounds === null) return null;
   const hasBelow = state.backingReference !== null;
-  if (state.version < 3) return hasBelow || how.keepSpace ? null : releaseRange(view, metadata, range, how.size);
+  const always = how.always === true;
+  if (state.version < 3) return hasBelow || how.keepSpace || always ? null : releaseRange(view, metadata, range, how.size);
   metadata.beforeGuestChange();
   const { l2Coverage } = layout;
   let at = bounds.start;
@@ -47,7 +49,7 @@ export function zeroRange(
   while (at < bounds.end) {
     const index = Math.floor(at / l2Coverage);
     const to = Math.min(bounds.end, (index + 1) * l2Coverage);
-    const below = hasBelow && (view.backing === null || at < view.backing.size);
+    const below = always || (hasBelow && (view.backing === null || at < view.backing.size));
     if (l2OffsetAt(state, l1, index) === 0 && !below) {
       at = to;
       continue;

@@ -14,6 +14,7 @@ import { freeBlock, zeroBlock, type Header1 } from './spec.ts';
 const longestRun = 64;
 
 export class WritableVdiNode extends VdiNode implements WritableNode {
+  readonly identityFollowsContent = true;
   /** The next number for a block's place. */
   #next: number;
   /** One more than the largest number in the block map, and what the header says at least. */

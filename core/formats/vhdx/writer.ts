@@ -20,6 +20,8 @@ import { TableEdits } from './table-edits.ts';
 
 /** A VHDX opened for writing. */
 export class WritableVhdxNode extends VhdxNode implements WritableNode {
+  readonly identityFollowsContent = true;
+  readonly zeroesLast = true;
   readonly storage: Storage;
   readonly edits: TableEdits;
   readonly gate: OpenGate;

@@ -153,6 +153,8 @@ export interface WritingParts {
 /** A VMDK image for reading and writing. */
 export class WritableVmdkNode extends VmdkNode implements WritableNode {
   readonly packed?: PackedWriter;
+  readonly identityFollowsContent = true;
+  readonly zeroesLast = true;
   writers: readonly ExtentWriter[];
   readonly #gate: OpenGate;
   #cidDone: boolean;

@@ -1,0 +1,24 @@
+// Codes and sentences of rebase and commit.
+import type { Sentence } from '../sentence.ts';
+
+export const layersMessages = {
+  'rebase/format-name': (d) => `Invalid format name: '${d.name}'`,
+  'rebase/new-base': (d) => `Could not open new backing file '${d.name}': ${d.reason}`,
+  'rebase/format': (d) => `Could not change the backing file to '${d.name}': backing format must be specified`,
+  'rebase/unsupported': (d) => `Could not change the backing file to '${d.name}': Operation not supported`,
+  'rebase/no-room': (d) => `Could not change the backing file to '${d.name}': No space left in the file header`,
+  'rebase/link': (d) => `Could not change the backing file to '${d.name}': ${d.reason}`,
+  'rebase/map': (d) => `error while reading image metadata: ${d.reason}`,
+  'rebase/read-old': (d) => `error while reading from old backing file`,
+  'rebase/read-new': (d) => `error while reading from new backing file`,
+  'rebase/write': (d) => `Error while writing to COW image: ${d.reason}`,
+  'commit/no-backing': 'Image does not have a backing file',
+  'commit/not-in-chain': (d) => `Did not find '${d.base}' in the backing chain of '${d.name}'`,
+  'commit/described':
+    'The layer below is given by a description, not by the image; commit writes only into layers that images name',
+  'commit/open': (d) => `Could not open '${d.name}': ${d.reason}`,
+  'commit/grow': (d) => `Could not resize backing file '${d.name}': ${d.reason}`,
+  'commit/link': (d) => `Could not renew the link to the backing file of '${d.name}': ${d.reason}`,
+  'commit/copy': (d) => `Block job failed: ${d.reason}`,
+  'commit/empty': (d) => `The data is in the backing file, but '${d.name}' could not be emptied: ${d.reason}`,
+} as const satisfies Record<string, Sentence>;
