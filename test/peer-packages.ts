@@ -16,6 +16,17 @@ const packages = {
   cryptsetup: 'cryptsetup-bin',
   sfdisk: 'fdisk',
   sgdisk: 'gdisk',
+  mke2fs: 'e2fsprogs',
+  dumpe2fs: 'e2fsprogs',
+  debugfs: 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
+  'mkfs.fat': 'dosfstools',
+  'fsck.fat': 'dosfstools',
+  mcopy: 'mtools',
+  mkntfs: 'ntfs-3g',
+  ntfscp: 'ntfs-3g',
+  ntfscat: 'ntfs-3g',
+  ntfsfix: 'ntfs-3g',
 } as const;
 
 export type PeerName = keyof typeof packages;

@@ -1,11 +1,15 @@
 // Every error code of the engine and its sentence, in one table; where qemu-img has a sentence for the case, it is the same.
 import { luksMessages } from './messages/luks.ts';
 import { catalogueMessages } from './messages/catalogue.ts';
+import { guestMessages } from './messages/guest.ts';
 import { inPlaceMessages } from './messages/in-place.ts';
+import { layersMessages } from './messages/layers.ts';
 import { operationMessages } from './messages/operation.ts';
 import { qcowMessages } from './messages/qcow.ts';
 import { qcow2Messages } from './messages/qcow2.ts';
 import { qedMessages } from './messages/qed.ts';
+import { resizeMessages } from './messages/resize.ts';
+import { snapshotMessages } from './messages/snapshot.ts';
 import { vdiMessages } from './messages/vdi.ts';
 import { vhdMessages } from './messages/vhd.ts';
 import { vhdxMessages } from './messages/vhdx.ts';
@@ -77,7 +81,11 @@ const table = {
   'raw/size': (d) => `A raw image holds ${d.size} bytes; ${d.found} was asked`,
 
   ...catalogueMessages,
+  ...guestMessages,
   ...inPlaceMessages,
+  ...resizeMessages,
+  ...snapshotMessages,
+  ...layersMessages,
   ...operationMessages,
   ...qcow2Messages,
   ...qcowMessages,
