@@ -21,6 +21,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/check.ts'),
   },
   {
+    name: 'commit',
+    summary: 'write what an overlay holds into the image below it',
+    load: () => import('./commands/commit.ts'),
+  },
+  {
     name: 'compare',
     summary: 'say whether two images hold the same disk',
     load: () => import('./commands/compare.ts'),
@@ -36,9 +41,19 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/create.ts'),
   },
   {
+    name: 'datastore',
+    summary: 'keep an eye on folders of images',
+    load: () => import('./commands/datastore.ts'),
+  },
+  {
     name: 'dd',
     summary: 'copy a number of blocks of an image into a new one',
     load: () => import('./commands/dd.ts'),
+  },
+  {
+    name: 'image',
+    summary: 'ask the catalogue about images, and who stands on whom',
+    load: () => import('./commands/image.ts'),
   },
   {
     name: 'info',
@@ -55,15 +70,17 @@ export const commands: readonly CommandEntry[] = [
     summary: 'say how large a new image would be',
     load: () => import('./commands/measure.ts'),
   },
+  {
+    name: 'rebase',
+    summary: 'put another image below an overlay, or none',
+    load: () => import('./commands/rebase.ts'),
+  },
+  {
+    name: 'resize',
+    summary: 'give the disk of an image another size',
+    load: () => import('./commands/resize.ts'),
+  },
 ];
 
 /** Verbs of qemu-img that this version does not have yet. */
-export const missingCommands: readonly string[] = [
-  'amend',
-  'bench',
-  'bitmap',
-  'commit',
-  'rebase',
-  'resize',
-  'snapshot',
-];
+export const missingCommands: readonly string[] = ['amend', 'bench', 'bitmap', 'snapshot'];

@@ -32,6 +32,10 @@ export interface OpenOptions {
   readonly cache?: CacheMode | undefined;
   /** What becomes of room in the image that zeroes take the place of: given back (`unmap`, the default) or kept (`ignore`). */
   readonly discard?: 'ignore' | 'unmap';
+  /** Whether a verb that writes all it is given (`-S 0`) looks for zeroes all the same; `unmap`: and gives their room back. */
+  readonly detectZeroes?: 'on' | 'unmap';
+  /** Further files of the image by their role (`data-file`), as the one who opens names them: in place of what the image says. */
+  readonly files?: Readonly<Record<string, string>>;
   /** The layer below is this, whatever the image says (`null`: none); the node owns it from then on. */
   readonly backing?: OpenedBacking;
   /** Stands between the image's own files (not those of the layers below) and the format that reads and writes them. */
@@ -108,8 +112,9 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
       }
     },
     openFile(reference) {
-      const target = resolveReference(reference.from, reference.path);
-      allow(policy, { from: reference.from, path: target, role: reference.role });
+      const named = options.files?.[reference.role];
+      const target = named ?? resolveReference(reference.from, reference.path);
+      if (named === undefined) allow(policy, { from: reference.from, path: target, role: reference.role });
       return wrap(openFile(target, { writable, lock, cache: options.cache }), reference.role);
     },
     *headsBeside({ from, folder, ending, length }) {

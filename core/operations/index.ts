@@ -1,5 +1,6 @@
 // The operations: what a job can be. Their parameters and results are plain data.
 import { check } from './check.ts';
+import { commit } from './commit.ts';
 import { compare } from './compare.ts';
 import { convert } from './convert.ts';
 import { create } from './create.ts';
@@ -7,8 +8,10 @@ import { dd } from './dd.ts';
 import { info } from './info.ts';
 import { map } from './map.ts';
 import { measure } from './measure.ts';
+import { rebase } from './rebase.ts';
+import { resize } from './resize.ts';
 
-export const operations = { check, compare, convert, create, dd, info, map, measure } as const;
+export const operations = { check, commit, compare, convert, create, dd, info, map, measure, rebase, resize } as const;
 
 export type OperationName = keyof typeof operations;
 export type ParamsOf<Name extends OperationName> = Parameters<(typeof operations)[Name]>[0];
