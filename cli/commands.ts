@@ -51,6 +51,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/dd.ts'),
   },
   {
+    name: 'digest',
+    summary: 'print a checksum of what the guest sees',
+    load: () => import('./commands/digest.ts'),
+  },
+  {
     name: 'image',
     summary: 'ask the catalogue about images, and who stands on whom',
     load: () => import('./commands/image.ts'),
@@ -80,7 +85,12 @@ export const commands: readonly CommandEntry[] = [
     summary: 'give the disk of an image another size',
     load: () => import('./commands/resize.ts'),
   },
+  {
+    name: 'snapshot',
+    summary: 'list, take, apply or delete snapshots inside an image',
+    load: () => import('./commands/snapshot.ts'),
+  },
 ];
 
 /** Verbs of qemu-img that this version does not have yet. */
-export const missingCommands: readonly string[] = ['amend', 'bench', 'bitmap', 'snapshot'];
+export const missingCommands: readonly string[] = ['amend', 'bench', 'bitmap'];

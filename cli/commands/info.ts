@@ -113,7 +113,8 @@ function childJson({ role, path, length, allocated }: FileInfo): Json {
   };
 }
 
-function snapshotJson(snapshot: SnapshotFacts): Json {
+/** A snapshot as `info --output=json` tells it. */
+export function snapshotJson(snapshot: SnapshotFacts): Json {
   const { seconds, nanoseconds } = clockOf(snapshot);
   return {
     ...(snapshot.icount === null ? {} : { icount: snapshot.icount }),

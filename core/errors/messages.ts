@@ -10,6 +10,7 @@ import { qcow2Messages } from './messages/qcow2.ts';
 import { qedMessages } from './messages/qed.ts';
 import { resizeMessages } from './messages/resize.ts';
 import { snapshotMessages } from './messages/snapshot.ts';
+import { undoMessages } from './messages/undo.ts';
 import { vdiMessages } from './messages/vdi.ts';
 import { vhdMessages } from './messages/vhd.ts';
 import { vhdxMessages } from './messages/vhdx.ts';
@@ -87,6 +88,7 @@ const table = {
   ...snapshotMessages,
   ...layersMessages,
   ...operationMessages,
+  ...undoMessages,
   ...qcow2Messages,
   ...qcowMessages,
   ...qedMessages,

@@ -1,7 +1,7 @@
 // What a format is to the rest of the engine: a table of functions and facts.
 import type { Annotation } from '../bytes/struct.ts';
 import type { SecretSource } from '../block/crypto/secret.ts';
-import type { BackingReference, BlockNode } from '../block/node.ts';
+import type { BackingReference, BlockNode, WritableNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
 import type { HostOffset, HostRange } from '../block/units.ts';
 import type { Where } from '../errors/image-error.ts';
@@ -137,6 +137,8 @@ export interface Finding {
   readonly count: number;
   /** What a repair would do; null: nothing is known. */
   readonly repair: string | null;
+  /** A repair has put it right. */
+  readonly fixed?: boolean;
 }
 
 /** The figures at the end of a check. Counts are in clusters (blocks, grains); null: the format has no such figure. */
@@ -180,6 +182,15 @@ export interface Measurement {
   readonly bitmaps?: number;
 }
 
+/** A size that an image can get only as a new file. */
+export interface SizeByRewrite {
+  /** Why, as the rest of a sentence. */
+  readonly reason: string;
+  /** Creation options that make the new image like the old one. */
+  readonly options: Readonly<Record<string, OptionValue>>;
+  readonly keepIdentity: boolean;
+}
+
 /** Ids of an image, as far as a new image can be given them. */
 export interface ImageIdentity {
   /** The id of the disk (a UUID), whatever the format; null: it has none. */
@@ -210,6 +221,30 @@ export interface SnapshotDriver {
   list(node: BlockNode): readonly SnapshotFacts[];
   /** The snapshot as a read-only node over the same storage (closing it leaves `node` open). Throws `snapshot/not-found`. */
   open(node: BlockNode, idOrName: string): BlockNode;
+  /** Takes a snapshot of the disk as it is. One step: a power cut leaves the image before or after it. Throws `snapshot/*`. */
+  create?(node: WritableNode, asked: NewSnapshot, job: Job): SnapshotFacts;
+  /** Makes the disk what the snapshot holds, its size too. Throws `snapshot/*`. */
+  apply?(node: WritableNode, idOrName: string, job: Job): void;
+  /** Deletes the snapshot with this id (not: name). Throws `snapshot/*`. */
+  delete?(node: WritableNode, id: string, job: Job): void;
+}
+
+/** A snapshot to be taken. Names need not be unique. */
+export interface NewSnapshot {
+  readonly name: string;
+  readonly dateSeconds: number;
+  readonly dateNanoseconds: number;
+}
+
+/** What is to become another in an image that is there. */
+export interface AmendRequest {
+  /** Values by the names of `amendOptions`, of the types that the rows say; what is not named stays as it is. */
+  readonly options: Readonly<Record<string, OptionValue>>;
+  /** Also what may lose data for good (key slots overwritten, the last one erased). */
+  readonly force: boolean;
+  /** The setting that named the secret which opened the image; null: none did. */
+  readonly openedWith: string | null;
+  readonly secret?: SecretSource | undefined;
 }
 
 export interface FormatDriver {
@@ -239,17 +274,23 @@ export interface FormatDriver {
   readonly diskIdOption?: string;
   /** Virtual size that `create` will give for the size asked (VHD rounds to its geometry). Absent: whole sectors. */
   sizeFor?(size: number, options: Readonly<Record<string, OptionValue>>): number;
+  /** What a new `size` takes where the image cannot be resized in place; null: it can. Absent: it always can. */
+  sizeByRewrite?(node: BlockNode, size: number): SizeByRewrite | null;
   facts(node: BlockNode): ImageFacts;
   /** In order, without gap or overlap, the whole file `role` (`file` unless said). */
   regions(node: BlockNode, role?: string): Iterable<Region>;
   check?(node: BlockNode, job: Job): Generator<Finding, CheckSummary, void>;
   /**
    * Repairs what `check` finds, in place; what was put right is counted as `check` counts it. Absent: repair is not possible here.
-   * `leaks`: only what cannot do harm.
+   * `leaks`: only what cannot do harm. `tell` hears of every finding as it is met, `fixed` or not, where the repair is also a look.
    */
-  repair?(node: BlockNode, what: 'leaks' | 'all', job: Job): RepairCounts;
+  repair?(node: BlockNode, what: 'leaks' | 'all', job: Job, tell?: (finding: Finding) => void): RepairCounts;
   measure?(request: MeasureRequest): Measurement;
   /** Bitmaps that are whole; null: this image cannot have any. Absent: the format has none. */
   bitmaps?(node: BlockNode): readonly BitmapFacts[] | null;
   readonly snapshots?: SnapshotDriver;
+  /** What `amend` takes, in any order; absent: nothing can be amended. */
+  readonly amendOptions?: readonly OptionRow[];
+  /** Changes options of the image in place. Throws `amend/*`, `luks/amend-*`, the format's codes. */
+  amend?(node: WritableNode, request: AmendRequest, job: Job): void;
 }

@@ -5,13 +5,29 @@ import { compare } from './compare.ts';
 import { convert } from './convert.ts';
 import { create } from './create.ts';
 import { dd } from './dd.ts';
+import { digest } from './digest.ts';
 import { info } from './info.ts';
 import { map } from './map.ts';
 import { measure } from './measure.ts';
 import { rebase } from './rebase.ts';
 import { resize } from './resize.ts';
+import { snapshot } from './snapshot.ts';
 
-export const operations = { check, commit, compare, convert, create, dd, info, map, measure, rebase, resize } as const;
+export const operations = {
+  check,
+  commit,
+  compare,
+  convert,
+  create,
+  dd,
+  digest,
+  info,
+  map,
+  measure,
+  rebase,
+  resize,
+  snapshot,
+} as const;
 
 export type OperationName = keyof typeof operations;
 export type ParamsOf<Name extends OperationName> = Parameters<(typeof operations)[Name]>[0];

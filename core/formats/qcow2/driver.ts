@@ -12,8 +12,11 @@ import { measureQcow2 } from './measure.ts';
 import { Qcow2Metadata } from './metadata.ts';
 import { Qcow2Node } from './node.ts';
 import { qcow2Options } from './options.ts';
+import { repairQcow2 } from './repair.ts';
 import { repairDirty } from './repair-dirty.ts';
+import { Qcow2RepairNode } from './repair-node.ts';
 import { qcow2Regions } from './regions.ts';
+import { applySnapshot, createSnapshot, deleteSnapshot } from './snapshot-changes.ts';
 import { listSnapshots, openSnapshot, snapshotTable } from './snapshots.ts';
 import { magic } from './spec.ts';
 import { Qcow2State } from './state.ts';
@@ -40,8 +43,9 @@ function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
     const backing = reference === null ? null : request.gate.openImage({ from: storage.name, ...reference });
     if (backing !== null) opened.push(backing);
     if (!request.writable) return new Qcow2Node(state, backing);
+    if (request.forRepair) return new Qcow2RepairNode(state, backing);
     const metadata = new Qcow2Metadata(state, { lazyRefcounts: runtime.lazyRefcounts, waits: true });
-    if (state.dirty && !request.forRepair) repairDirty(metadata);
+    if (state.dirty) repairDirty(metadata);
     return new Qcow2WritableNode(state, backing, metadata);
   } catch (error) {
     for (const one of opened.reverse()) one.close();
@@ -108,11 +112,15 @@ export const qcow2: FormatDriver = {
   startsAsZeroes,
   facts: (node) => qcow2Facts(stateOf(node), listSnapshots(stateOf(node))),
   check: (node, job) => checkQcow2(stateOf(node), job),
+  repair: (node, what, job, tell) => repairQcow2(stateOf(node), what, job, tell),
   measure: measureQcow2,
   bitmaps: (node) => usableBitmaps(stateOf(node)),
   snapshots: {
     list: (node) => listSnapshots(stateOf(node)),
     open: (node, idOrName) => openSnapshot(nodeOf(node), idOrName),
+    create: createSnapshot,
+    apply: applySnapshot,
+    delete: deleteSnapshot,
   },
   regions: (node, role = 'file') => qcow2Regions(stateOf(node), role),
 };

@@ -50,6 +50,13 @@ export class L2Tables {
     this.#clean.put(offset, table);
   }
 
+  /** Other tables than before stand in the file; none of these was changed. */
+  clear(): void {
+    this.#clean.clear();
+    this.#lastOffset = -1;
+    this.#last = null;
+  }
+
   /** No table stands at `offset` any more. */
   forget(offset: number): void {
     this.dirty.delete(offset);

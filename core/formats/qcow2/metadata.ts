@@ -10,7 +10,7 @@ import { Refcounts } from './refcount.ts';
 import type { ClusterRun } from './refcount-blocks.ts';
 import { autoclear, entry, incompatible, knownAutoclear, limit, type HeaderV3 } from './spec.ts';
 import type { Qcow2State } from './state.ts';
-import { tableBytes } from './tables.ts';
+import { loadTable, tableBytes } from './tables.ts';
 
 /** Changed tables are written out at the latest when they take this many bytes. */
 const dirtyTableLimit = 16 * 1024 * 1024;
@@ -30,10 +30,10 @@ export interface MetadataOptions {
  */
 export class Qcow2Metadata {
   readonly state: Qcow2State;
-  readonly refcounts: Refcounts;
+  refcounts: Refcounts;
   /** Clusters that subclusters in flight keep in their place. */
   readonly promises = new Promises();
-  readonly #guard: OverlapGuard;
+  #guard: OverlapGuard;
   /** Clusters to be given up, once per reference. */
   #pendingFree: ClusterRun[] = [];
   /** L1 entries that are not on disk: from, to. */
@@ -50,18 +50,34 @@ export class Qcow2Metadata {
     this.state = state;
     this.#waits = options.waits;
     this.#lazy = (options.lazyRefcounts ?? state.lazyRefcounts) && state.version >= 3;
-    this.refcounts = new Refcounts(state, (first, count, taken) => {
+    this.refcounts = this.#newRefcounts();
+    this.#guard = new OverlapGuard(state, () => this.refcounts.blocks.table);
+    const { fields } = state.header;
+    if ((fields.autoclear_features & ~knownAutoclear) !== 0n) {
+      this.#changeFields({ autoclear_features: fields.autoclear_features & knownAutoclear });
+    }
+  }
+
+  #newRefcounts(): Refcounts {
+    return new Refcounts(this.state, (first, count, taken) => {
       if (!taken) this.#guard.remove(first, count);
       else {
         this.#guard.refuse(first, count);
         this.#guard.add(first, count);
       }
     });
+  }
+
+  /** The header points to other tables than before: reads them anew. Nothing may wait in memory to be written. */
+  reload(): void {
+    const { state } = this;
+    const { l1_table_offset, l1_size } = state.header.fields;
+    state.l1 = loadTable(state.storage, l1_table_offset, l1_size, 'Active L1 table');
+    state.tables.clear();
+    state.changes++;
+    this.#packedEnd = 0;
+    this.refcounts = this.#newRefcounts();
     this.#guard = new OverlapGuard(state, () => this.refcounts.blocks.table);
-    const { fields } = state.header;
-    if ((fields.autoclear_features & ~knownAutoclear) !== 0n) {
-      this.#changeFields({ autoclear_features: fields.autoclear_features & knownAutoclear });
-    }
   }
 
   /** Changes fields that stand next to each other in the header, on disk and then here. */
@@ -130,6 +146,11 @@ export class Qcow2Metadata {
     const { clusterSize } = this.state.layout;
     const first = Math.floor(offset / clusterSize);
     this.#guard.refuse(first, Math.ceil((offset + length) / clusterSize) - first);
+  }
+
+  /** Before free clusters are written to. Throws `qcow2/overlap` if the tables call one of them their own. */
+  refuseMetadata(first: number, count: number): void {
+    this.#guard.refuse(first, count);
   }
 
   // --- clusters
@@ -273,6 +294,35 @@ export class Qcow2Metadata {
       this.free(old.first, old.count);
       this.flush();
     }
+  }
+
+  /** L1 entry `index` of the active disk points nowhere any more; what it pointed to is the caller's to give up. */
+  dropL1(index: number): void {
+    const { state } = this;
+    state.changes++;
+    state.l1[index * 2] = 0;
+    state.l1[index * 2 + 1] = 0;
+    this.#l1From = Math.min(this.#l1From, index);
+    this.#l1To = Math.max(this.#l1To, index + 1);
+  }
+
+  /** Gives the free end of the file back, with refcount blocks that count nothing but themselves. Everything is on disk before. */
+  trimEnd(): void {
+    const { storage, layout } = this.state;
+    this.flush();
+    const { blocks } = this.refcounts;
+    for (;;) {
+      const dropped = blocks.dropEmptyLast();
+      if (dropped === null) break;
+      this.#guard.remove(dropped);
+      this.flush();
+      // Counted in an earlier block, it is free now that no table points to it.
+      if (blocks.block(Math.floor(dropped / layout.refcountBlockEntries)) !== null) this.refcounts.set(dropped, 0);
+    }
+    this.flush();
+    const end = (blocks.lastUsed() + 1) * layout.clusterSize;
+    if (end > 0 && end < storage.size) storage.truncate(end);
+    this.#wait();
   }
 
   /** Changes the size in the header. */

@@ -13,7 +13,8 @@ import { loadTable } from './tables.ts';
 export class Qcow2State {
   readonly storage: Storage;
   readonly header: Qcow2Header;
-  readonly layout: Layout;
+  /** Another one only when the width of the refcounts is amended. */
+  layout: Layout;
   readonly forRepair: boolean;
   /** The external data file; null until it is opened, and where guest clusters lie in the image itself. */
   dataFile: Storage | null = null;

@@ -80,6 +80,13 @@ export class TableCache<Table extends { readonly byteLength: number }> {
     }
   }
 
+  clear(): void {
+    this.#tables.clear();
+    this.#bytes = 0;
+    this.#lastOffset = -1;
+    this.#last = null;
+  }
+
   drop(offset: number): void {
     const table = this.#tables.get(offset);
     if (table === undefined) return;
