@@ -3,12 +3,13 @@ import type { SecretSource } from '../block/crypto/secret.ts';
 import { fileHeads } from '../block/folder.ts';
 import { openFile, type CacheMode, type LockMode } from '../block/file.ts';
 import { identityOfName } from '../block/host/opening.ts';
+import { settleJournal } from '../block/journal/settle.ts';
 import type { BlockNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver, OpenGate } from './driver.ts';
 import { followFiles, resolveReference, type GatePolicy } from './gate.ts';
-import { driverNamed, probe } from './registry.ts';
+import { driverNamed, probeStorage } from './registry.ts';
 
 /** How an image is to be opened. */
 export interface OpenOptions {
@@ -40,7 +41,12 @@ export interface OpenOptions {
   readonly backing?: OpenedBacking;
   /** Stands between the image's own files (not those of the layers below) and the format that reads and writes them. */
   readonly wrap?: ((storage: Storage, role: string) => Storage) | undefined;
+  /** What a verb that changes the image keeps for taking it back (`changeInPlace`); opening alone does not look at it. */
+  readonly undo?: UndoMode | undefined;
 }
+
+/** `keep`: a journal that `undo` takes the verb back with; `rollback`: one for the case that the verb ends early; `none`: no journal. */
+export type UndoMode = 'keep' | 'rollback' | 'none';
 
 /** What is said of a layer that an image names, and of those below it. */
 export interface SettingsBelow {
@@ -59,9 +65,6 @@ export interface OpenedImage {
   readonly driver: FormatDriver;
   readonly probed: boolean;
 }
-
-const headLength = 64 * 1024;
-const tailLength = 1024;
 
 /**
  * Opens the image at `path` with the layers below it. The caller closes the node, which closes all that was opened with it.
@@ -83,15 +86,17 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
     throw new ImageError('gate/loop', { name: path }, { file: path });
   }
   const wrap = options.wrap ?? ((file: Storage) => file);
-  const storage = wrap(openFile(path, { writable, lock, cache: options.cache }), 'file');
+  const openOther = (target: string, role: string): Storage => {
+    if (options.files?.[role] === undefined) allow(policy, { from: path, path: target, role });
+    return openFile(target, { writable, lock, cache: options.cache });
+  };
+  const image = openFile(path, { writable, lock, cache: options.cache });
+  const settled = closingOnFailure(image, () => {
+    return settleJournal(path, image, { writable, share: options.share === true, openOther });
+  });
+  const storage = wrap(settled(image), 'file');
   const stated = options.format ?? null;
-  let driver: FormatDriver;
-  try {
-    driver = stated === null ? probeStorage(storage) : driverNamed(stated);
-  } catch (error) {
-    storage.close();
-    throw error;
-  }
+  const driver = closingOnFailure(storage, () => (stated === null ? probeStorage(storage) : driverNamed(stated)));
   const files = [...above, storage];
   const given = options.backing?.node ?? null;
   let opening = true;
@@ -115,7 +120,7 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
       const named = options.files?.[reference.role];
       const target = named ?? resolveReference(reference.from, reference.path);
       if (named === undefined) allow(policy, { from: reference.from, path: target, role: reference.role });
-      return wrap(openFile(target, { writable, lock, cache: options.cache }), reference.role);
+      return wrap(settled(openFile(target, { writable, lock, cache: options.cache })), reference.role);
     },
     *headsBeside({ from, folder, ending, length }) {
       const place = resolveReference(from, folder);
@@ -144,6 +149,15 @@ function isImageAt(node: BlockNode, path: string): boolean {
   return identity === null ? node.name === path : identity === identityOfName(path);
 }
 
+function closingOnFailure<T>(storage: Storage, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    storage.close();
+    throw error;
+  }
+}
+
 /** How the layer below an image opened with `options` is opened: what goes for the whole chain, and what was said of that layer. */
 export function optionsBelow({ policy, share, cache, secret, guestData, below }: OpenOptions): OpenOptions {
   return {
@@ -159,13 +173,4 @@ export function optionsBelow({ policy, share, cache, secret, guestData, below }:
 function allow(policy: GatePolicy, reference: { from: string; path: string; role: string }): void {
   const reason = policy.refuse(reference);
   if (reason !== null) throw new ImageError('gate/refused', { name: reference.path, reason }, { file: reference.from });
-}
-
-/** The driver for the content of `storage`. */
-export function probeStorage(storage: Storage): FormatDriver {
-  const head = new Uint8Array(Math.min(headLength, storage.size));
-  storage.readAt(head, 0);
-  const tail = new Uint8Array(Math.min(tailLength, storage.size));
-  storage.readAt(tail, storage.size - tail.length);
-  return probe(head, tail, storage.size);
 }

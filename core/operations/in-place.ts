@@ -1,8 +1,10 @@
 // Changing an image that somebody depends on: opened for writing, changed, made to last, closed, whatever happens.
+import { UndoJournal } from '../block/journal/undo-journal.ts';
 import { isWritable, type WritableNode } from '../block/node.ts';
+import type { Storage } from '../block/storage.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from '../formats/driver.ts';
-import { openImage, type OpenOptions } from '../formats/open.ts';
+import { openImage, type OpenedImage, type OpenOptions, type UndoMode } from '../formats/open.ts';
 
 /** How a verb may change an image in place. */
 export interface InPlaceOptions {
@@ -14,6 +16,8 @@ export interface InPlaceOptions {
   readonly dependents?: ((path: string) => readonly string[]) | undefined;
   /** Change it although others depend on it. */
   readonly force?: boolean | undefined;
+  /** What the verb does, for a person who may take it back (`resize to 10 GiB`); no secrets. Default: its name. */
+  readonly description?: string | undefined;
 }
 
 /** An image that may be changed. */
@@ -24,9 +28,11 @@ export interface WritableImage {
 }
 
 /**
- * Opens the image at `path` for writing, lets `change` work on it, flushes and closes it. When `change` throws, what it did so far
- * stands as the format's order of writes left it. Throws what opening throws, `in-place/read-only` where the format is only read here,
- * `in-place/dependents` for an image that others read through, and what `change` throws.
+ * Opens the image at `path` for writing, lets `change` work on it, flushes and closes it, under an undo journal (`open.undo`; by default
+ * it is kept, and only serves failures while we stand in for qemu-img). When `change` throws, everything it did is put back; without a
+ * journal (`none`, a block device, no room) it stands as the format's order of writes left it. Throws what opening throws,
+ * `in-place/read-only` where the format is only read here, `in-place/dependents` for an image that others read through, and what
+ * `change` throws.
  */
 export async function changeInPlace<Result>(
   path: string,
@@ -34,15 +40,44 @@ export async function changeInPlace<Result>(
   change: (image: WritableImage) => Result | Promise<Result>,
 ): Promise<Result> {
   refuseDependents(path, options);
-  const { node, driver } = openImage(path, { ...options.open, writable: true });
+  const journal = journalOf(path, options);
+  const { wrap } = options.open;
+  let opened: OpenedImage | null = null;
   try {
+    const watched = (storage: Storage, role: string): Storage => {
+      const file = journal === null ? storage : journal.watch(storage, role);
+      return wrap === undefined ? file : wrap(file, role);
+    };
+    opened = openImage(path, { ...options.open, writable: true, wrap: watched });
+    const { node, driver } = opened;
     if (!isWritable(node)) throw new ImageError('in-place/read-only', { format: driver.id }, { file: path });
     const result = await change({ path, node, driver });
     node.flush();
-    return result;
-  } finally {
+    // Closing may write too (the mark of a clean end); the journal keeps the files open until it is done itself.
     node.close();
+    journal?.seal();
+    return result;
+  } catch (error) {
+    closeQuietly(opened);
+    journal?.rollBack();
+    throw error;
   }
+}
+
+/** After a failure, which is what must be told. */
+function closeQuietly(opened: OpenedImage | null): void {
+  try {
+    opened?.node.close();
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+  }
+}
+
+function journalOf(path: string, { verb, description, open }: InPlaceOptions): UndoJournal | null {
+  const mode: UndoMode = open.undo ?? (process.env.PLATTER_PROGNAME === 'qemu-img' ? 'rollback' : 'keep');
+  if (mode === 'none') return null;
+  const lasting = open.cache !== 'unsafe';
+  return new UndoJournal(path, { verb, command: description ?? verb, keep: mode === 'keep', lasting });
 }
 
 function refuseDependents(path: string, options: InPlaceOptions): void {
