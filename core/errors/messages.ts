@@ -5,6 +5,7 @@ import { guestMessages } from './messages/guest.ts';
 import { inPlaceMessages } from './messages/in-place.ts';
 import { layersMessages } from './messages/layers.ts';
 import { operationMessages } from './messages/operation.ts';
+import { ovaMessages } from './messages/ova.ts';
 import { qcowMessages } from './messages/qcow.ts';
 import { qcow2Messages } from './messages/qcow2.ts';
 import { qedMessages } from './messages/qed.ts';
@@ -97,6 +98,7 @@ const table = {
   ...vmdkMessages,
   ...vdiMessages,
   ...luksMessages,
+  ...ovaMessages,
 } as const satisfies Record<string, Sentence>;
 
 export type ErrorCode = keyof typeof table;

@@ -264,6 +264,8 @@ export interface FormatDriver {
   open(storage: Storage, request: OpenRequest): BlockNode;
   /** Absent: read-only here. Leaves a complete, empty image in `request.storage`; does not close it. */
   create?(request: CreateRequest): void;
+  /** A new image of it is written in one go together with its content: convert makes it, create does not. */
+  readonly onlyConverted?: boolean;
   /** False: what was never written to a new image with these options reads as noise (encrypted in place). Absent: as zeroes. */
   startsAsZeroes?(options: Readonly<Record<string, OptionValue>>): boolean;
   /** The ids by which others know this image. Absent: the format has none. */
@@ -280,6 +282,11 @@ export interface FormatDriver {
   /** In order, without gap or overlap, the whole file `role` (`file` unless said). */
   regions(node: BlockNode, role?: string): Iterable<Region>;
   check?(node: BlockNode, job: Job): Generator<Finding, CheckSummary, void>;
+  /**
+   * Holds what a convert will read against the checksums that come with the image; throws where they do not agree. May be left alone
+   * between its steps. Absent: the format has no such checksums.
+   */
+  verify?(node: BlockNode, job: Job): Generator<void, void, void>;
   /**
    * Repairs what `check` finds, in place; what was put right is counted as `check` counts it. Absent: repair is not possible here.
    * `leaks`: only what cannot do harm. `tell` hears of every finding as it is met, `fixed` or not, where the repair is also a look.

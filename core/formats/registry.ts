@@ -1,8 +1,10 @@
 // The drivers in the order in which they are asked whether a file is theirs; raw takes what is left.
+import type { Storage } from '../block/storage.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from './driver.ts';
 import { refuseForeign } from './foreign.ts';
 import { luks } from './luks/driver.ts';
+import { ovaDriver } from './ova/driver.ts';
 import { qcow } from './qcow/driver.ts';
 import { qcow2 } from './qcow2/driver.ts';
 import { qed } from './qed/driver.ts';
@@ -12,7 +14,21 @@ import { vhd } from './vhd/driver.ts';
 import { vhdx } from './vhdx/driver.ts';
 import { vmdk } from './vmdk/driver.ts';
 
-const drivers: readonly FormatDriver[] = [vhd, qcow2, luks, qcow, vhdx, vmdk, vdi, qed, raw];
+const drivers: readonly FormatDriver[] = [
+  vhd,
+  qcow2,
+  luks,
+  qcow,
+  vhdx,
+  vmdk,
+  vdi,
+  qed,
+  ovaDriver((storage, format) => (format === null ? probeStorage(storage) : driverNamed(format))),
+  raw,
+];
+
+const headLength = 64 * 1024;
+const tailLength = 1024;
 
 export function allDrivers(): readonly FormatDriver[] {
   return drivers;
@@ -42,6 +58,15 @@ export function probe(head: Uint8Array, tail: Uint8Array, size?: number): Format
   }
   if (first === undefined) refuseForeign(head, tail, size ?? head.length);
   return first ?? raw;
+}
+
+/** The driver for the content of `storage`. Throws as `probe`, and `storage/*`. */
+export function probeStorage(storage: Storage): FormatDriver {
+  const head = new Uint8Array(Math.min(headLength, storage.size));
+  storage.readAt(head, 0);
+  const tail = new Uint8Array(Math.min(tailLength, storage.size));
+  storage.readAt(tail, storage.size - tail.length);
+  return probe(head, tail, storage.size);
 }
 
 /** The driver called `name`, for a new image. Throws `format/unknown-output`. */

@@ -13,6 +13,7 @@ import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.
 import { openImage, type OpenedImage, type OpenOptions } from '../formats/open.ts';
 import { createDriverNamed } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
+import { breather } from './breathe.ts';
 import { newTarget, shapeFrom, type NewTarget } from './target.ts';
 
 /** An image to read, as it was named. */
@@ -84,6 +85,7 @@ export async function convert(params: ConvertParams, job: Job): Promise<ConvertR
   const views: BlockNode[] = [];
   try {
     for (const source of params.sources) opened.push(openImage(source.path, source.options));
+    if (!params.salvage) await verifySources(opened, job);
     const nodes = opened.map((image, index) => {
       const view = snapshotView(image, params.snapshot, views);
       const window = params.sources[index]?.window;
@@ -97,6 +99,14 @@ export async function convert(params: ConvertParams, job: Job): Promise<ConvertR
   } finally {
     for (const view of views) view.close();
     for (const image of opened) image.node.close();
+  }
+}
+
+/** What comes with checksums is held against them before it is taken over. Throws what the formats say of a difference. */
+async function verifySources(opened: readonly OpenedImage[], job: Job): Promise<void> {
+  const breathe = breather();
+  for (const { driver, node } of opened) {
+    for (const _step of driver.verify?.(node, job) ?? []) await breathe();
   }
 }
 

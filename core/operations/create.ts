@@ -66,6 +66,7 @@ export function planCreate(params: CreateParams): CreateResult {
 function driverFor(format: string): FormatDriver {
   const driver = createDriverNamed(format);
   if (driver.create === undefined) throw new ImageError('format/no-create', { name: driver.id });
+  if (driver.onlyConverted === true) throw new ImageError('create/only-converted', { format: driver.id });
   return driver;
 }
 
