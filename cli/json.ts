@@ -26,6 +26,15 @@ export function flatJson(value: Json): string {
   return scalar(value);
 }
 
+/** QEMU's JSON with strings in single quotes too, as JSON. What is not well formed stays so. */
+export function relaxedJson(text: string): string {
+  return text.replace(/"(?:[^"\\]|\\[^])*"|'((?:[^'\\]|\\[^])*)'/g, (whole, single: string | undefined) =>
+    single === undefined
+      ? whole
+      : `"${single.replaceAll("\\'", "'").replaceAll(/\\[^]|"/g, (at) => (at === '"' ? '\\"' : at))}"`,
+  );
+}
+
 function isList(value: Json): value is readonly Json[] {
   return Array.isArray(value);
 }
@@ -60,4 +69,9 @@ function bucketOf(key: string): number {
   let value = Math.imul(0x238f13af, bytes.length);
   for (const [index, byte] of bytes.entries()) value = (value + (byte << ((index * 5) % 24))) | 0;
   return ((Math.imul(1103515243, value) + 12345) >>> 0) % 512;
+}
+
+/** Our own results: everything on lines of its own, keys in the order in which they were written. */
+export function inOrder(value: unknown): string {
+  return JSON.stringify(value, null, 4);
 }

@@ -10,7 +10,7 @@ const out = path.join(project, 'dist', 'cli');
 const cache = path.join(project, 'dist', '.cache');
 
 /** Native modules stay what they are. */
-const external = ['koffi', /^node:/];
+const external = ['koffi', 'better-sqlite3', /^node:/];
 
 async function bundle(): Promise<void> {
   const input = {

@@ -91,6 +91,14 @@ create table image_file (
 
 create index image_file_by_inode on image_file (device, inode);
 
+create table other_file (
+  datastore_id text not null references datastore (id) on delete cascade,
+  path text not null,
+  mtime_ns text not null,
+  length integer not null,
+  primary key (datastore_id, path)
+) strict, without rowid;
+
 create table image_note (
   image_id text primary key references image (id) on delete cascade,
   name text,
@@ -111,12 +119,12 @@ create table lineage (
   reference_format text,
   full_path text,
   parent_id text references image (id) on delete set null,
-  expected_id text,
-  expected_version text,
   found_id text,
   found_version text,
   parent_fingerprint text,
   parent_mtime_ns text,
+  parent_names text not null,
+  expected text not null,
   state text not null check (state in ('whole', 'missing', 'changed', 'touched', 'loop', 'outside', 'refused'))
 ) strict;
 

@@ -16,6 +16,8 @@ export const catalogueMessages = {
   'image/unknown': (d) => `There is no image '${d.name}' in the catalogue`,
   'image/ambiguous': (d) => `'${d.name}' could be any of ${d.count} images: ${d.named}`,
   'image/name-encoding': 'The name is not valid UTF-8; rename the file to use it',
+  'image/not-as-named': (d) =>
+    d.size === 0 ? 'The file is empty' : `The name says ${d.format}, and nothing in the file looks like that`,
   'image/dangling-link': 'The symbolic link leads nowhere',
   'image/target-exists': (d) => `'${d.name}' exists already`,
   'image/has-dependents': (d) =>

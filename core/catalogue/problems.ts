@@ -1,0 +1,130 @@
+// What is wrong in the catalogue: images that cannot be opened, broken lineage, identities that stand twice, full datastores.
+import type { Catalogue } from './catalogue.ts';
+import { listDatastores } from './datastores.ts';
+import type { EdgeState } from './lineage.ts';
+
+/** One thing to look after. `code` is stable; `text` says it in a sentence. */
+export interface Problem {
+  readonly code: string;
+  readonly severity: 'error' | 'warning';
+  readonly datastore: string;
+  /** Null: the datastore itself. */
+  readonly imageId: string | null;
+  readonly file: string | null;
+  readonly text: string;
+}
+
+const edgeTexts: Readonly<Record<EdgeState, ((reference: string) => string) | null>> = {
+  whole: null,
+  outside: null,
+  missing: (reference) => `The parent '${reference}' is not there`,
+  changed: (reference) => `The parent '${reference}' is another disk, or has changed since this image was based on it`,
+  touched: (reference) => `The parent '${reference}' has been written since this image was first seen with it`,
+  loop: () => 'The chain of parents comes back to this image',
+  refused: (reference) => `The parent '${reference}' is no name of a file`,
+};
+
+/**
+ * Formats whose own identity names one disk: two files with the same one are copies of each other, and programs that go by it take the
+ * wrong one. (The CID of a VMDK and the DataWriteGuid of a VHDX name a state of the content; copies share it rightly.)
+ */
+const formatsWithDiskIds = ['vpc', 'vdi'];
+
+/** Everything that is wrong, by datastore and path. */
+export function listProblems(catalogue: Catalogue): Problem[] {
+  const problems = [
+    ...imageProblems(catalogue),
+    ...edgeProblems(catalogue),
+    ...duplicates(catalogue),
+    ...full(catalogue),
+  ];
+  const key = (problem: Problem): string => `${problem.datastore}\0${problem.file ?? ''}`;
+  return problems.sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0));
+}
+
+interface Row {
+  id: string;
+  datastore: string;
+  file: string;
+}
+
+const rows = `select i.id, d.name as datastore, d.path || '/' || i.path as file`;
+const joined = 'from image i join datastore d on d.id = i.datastore_id';
+
+function imageProblems({ database }: Catalogue): Problem[] {
+  const broken = database.all<Row & { code: string; text: string }>(
+    `${rows}, i.problem_code as code, i.problem_text as text ${joined} where i.problem_code is not null and i.gone_at is null`,
+  );
+  const gone = database.all<Row & { children: number }>(
+    `${rows}, (select count(*) from lineage l where l.parent_id = i.id) as children ${joined} where i.gone_at is not null`,
+  );
+  return [
+    ...broken.map(({ id, datastore, file, code, text }) => ({
+      code,
+      severity: 'error' as const,
+      datastore,
+      imageId: id,
+      file,
+      text,
+    })),
+    ...gone.map(({ id, datastore, file, children }) => ({
+      code: 'problem/gone',
+      severity: children > 0 ? ('error' as const) : ('warning' as const),
+      datastore,
+      imageId: id,
+      file,
+      text: children > 0 ? `The file is gone, and ${children} image(s) stood on it` : 'The file is gone',
+    })),
+  ];
+}
+
+function edgeProblems({ database }: Catalogue): Problem[] {
+  const edges = database.all<Row & { reference: string; state: EdgeState }>(
+    `${rows}, l.reference, l.state ${joined} join lineage l on l.child_id = i.id where i.gone_at is null`,
+  );
+  return edges.flatMap(({ id, datastore, file, reference, state }) => {
+    const text = edgeTexts[state]?.(reference);
+    if (text === undefined) return [];
+    const severity = state === 'touched' ? 'warning' : 'error';
+    return [{ code: `problem/parent-${state}`, severity, datastore, imageId: id, file, text } satisfies Problem];
+  });
+}
+
+function duplicates({ database }: Catalogue): Problem[] {
+  const listed = formatsWithDiskIds.map((format) => `'${format}'`).join(', ');
+  const found = database.all<Row & { own_id: string; format: string }>(
+    `${rows}, i.own_id, i.format ${joined} where i.gone_at is null and i.format in (${listed}) and exists
+       (select 1 from image o where o.own_id = i.own_id and o.format = i.format and o.id <> i.id and o.gone_at is null
+        and (o.device <> i.device or o.inode <> i.inode)) order by file`,
+  );
+  const byId = new Map<string, (typeof found)[number][]>();
+  for (const row of found)
+    byId.set(`${row.format} ${row.own_id}`, [...(byId.get(`${row.format} ${row.own_id}`) ?? []), row]);
+  return [...byId.values()].flatMap((group) =>
+    group.map(({ id, datastore, file, own_id }): Problem => {
+      const other = group.find((row) => row.id !== id)?.file ?? '';
+      const more = group.length > 2 ? ` and ${group.length - 2} more` : '';
+      const text = `The identity ${own_id} is also that of '${other}'${more}`;
+      return { code: 'problem/duplicate-identity', severity: 'warning', datastore, imageId: id, file, text };
+    }),
+  );
+}
+
+function full(catalogue: Catalogue): Problem[] {
+  return listDatastores(catalogue).flatMap(({ name, capacity, overcommit, alert }): Problem[] => {
+    const about = { severity: 'warning' as const, datastore: name, imageId: null, file: null };
+    if (capacity === null) {
+      return [
+        {
+          ...about,
+          code: 'problem/unreachable',
+          severity: 'error',
+          text: 'The folder cannot be reached at the moment',
+        },
+      ];
+    }
+    if (!alert || overcommit === null) return [];
+    const percent = Math.round(overcommit * 100);
+    return [{ ...about, code: 'problem/overcommitted', text: `The disks could grow to ${percent} % of the capacity` }];
+  });
+}
