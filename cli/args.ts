@@ -20,6 +20,10 @@ export interface CommandSpec<Key extends string = string> {
   /** The operands as the usage line shows them. */
   readonly operands: string;
   readonly options: Readonly<Record<Key, OptionSpec>>;
+  /** The last word is an operand whatever it looks like (`-1G`); a command line without it is refused with this sentence. */
+  readonly lastWord?: string;
+  /** False: it opens no image. */
+  readonly opensImages?: boolean;
   /** Paragraphs after the options. */
   readonly notes?: readonly string[];
   /** A command line (without the program's name) and what it does. */
@@ -77,8 +81,11 @@ export function defineCommand<Key extends string>(spec: CommandSpec<Key>): Comma
   return spec;
 }
 
-/** Reads `argv` (what follows the command's name). Throws `UsageError` in the words of qemu-img at the level we run at. */
-export function parseArguments<Key extends string>(spec: CommandSpec<Key>, argv: readonly string[]): Arguments<Key> {
+/** Reads `words` (what follows the command's name). Throws `UsageError` in the words of qemu-img at the level we run at. */
+export function parseArguments<Key extends string>(spec: CommandSpec<Key>, words: readonly string[]): Arguments<Key> {
+  const last = spec.lastWord === undefined || asksForHelp(words) ? null : (words.at(-1) ?? '');
+  const argv = last === null ? words : words.slice(0, -1);
+  if (last !== null && words.length < 2) throw new UsageError(spec.lastWord ?? '', spec.name);
   const values = new Map<string, string[]>();
   const operands: string[] = [];
   let help = false;
@@ -152,6 +159,7 @@ export function parseArguments<Key extends string>(spec: CommandSpec<Key>, argv:
     }
     previous = argv[at - 1] ?? word;
   }
+  if (last !== null) operands.push(last);
   return {
     help,
     operands,
@@ -159,6 +167,10 @@ export function parseArguments<Key extends string>(spec: CommandSpec<Key>, argv:
     last: (key) => values.get(key)?.at(-1) ?? null,
     all: (key) => values.get(key) ?? [],
   };
+}
+
+function asksForHelp(words: readonly string[]): boolean {
+  return words.at(-1) === '-h' || words.at(-1) === '--help';
 }
 
 function optionOf(spec: CommandSpec, key: string): OptionSpec {

@@ -81,6 +81,40 @@ export class RefcountBlocks {
     return index;
   }
 
+  /** The last cluster that is referenced; -1: none is. */
+  lastUsed(): number {
+    const { refcountBlockEntries: perBlock, refcountOrder } = this.#state.layout;
+    for (let index = this.lastBlock(); index >= 0; index--) {
+      const block = this.block(index);
+      if (block === null) continue;
+      for (let i = perBlock - 1; i >= 0; i--)
+        if (getRefcount(block, refcountOrder, i) !== 0) return index * perBlock + i;
+    }
+    return -1;
+  }
+
+  /**
+   * Takes the last block out of the table if it counts nothing, or nothing but itself. Returns its cluster, which is free once the table
+   * is on disk; null: it is of use. The first block stays.
+   */
+  dropEmptyLast(): number | null {
+    const { refcountBlockEntries: perBlock, refcountOrder, clusterSize } = this.#state.layout;
+    const index = this.lastBlock();
+    const block = index <= 0 ? null : this.block(index);
+    if (block === null) return null;
+    const own = this.blockOffset(index) / clusterSize;
+    for (let i = 0; i < perBlock; i++) {
+      if (index * perBlock + i !== own && getRefcount(block, refcountOrder, i) !== 0) return null;
+    }
+    this.#dirty.delete(index);
+    this.#clean.drop(index);
+    this.table[index * 2] = 0;
+    this.table[index * 2 + 1] = 0;
+    this.#tableFrom = Math.min(this.#tableFrom, index);
+    this.#tableTo = Math.max(this.#tableTo, index + 1);
+    return own;
+  }
+
   /**
    * Blocks from `index` on, which have none: at the start of the clusters they count lie first they themselves, then a larger table
    * if the present one cannot hold them, then room for `payload` clusters. Returns how many clusters come before the payload.

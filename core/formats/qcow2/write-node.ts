@@ -1,7 +1,15 @@
 // A qcow2 image that can change: places for guest bytes, zeroes, releases, size, the layer below.
-import type { BackingReference, BlockNode, PackedWriter, Place, Preallocation, WritableNode } from '../../block/node.ts';
+import type {
+  BackingReference,
+  BlockNode,
+  PackedWriter,
+  Place,
+  Preallocation,
+  WritableNode,
+} from '../../block/node.ts';
 import type { GuestOffset, GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
+import { emptyDisk } from './empty.ts';
 import { withExtension } from './header-write.ts';
 import { codecOf } from './answers.ts';
 import { packedEntryHigh } from './layout.ts';
@@ -73,12 +81,16 @@ export class Qcow2WritableNode extends Qcow2Node implements WritableNode {
     return zeroRange(this.view, this.metadata, range, { keepSpace: false, size: this.size, always: true });
   }
 
+  empty(): void {
+    emptyDisk(this.view, this.metadata);
+  }
+
   release(range: GuestRange): GuestRange | null {
     return releaseRange(this.view, this.metadata, range, this.size);
   }
 
   resize(size: number, preallocation: Preallocation = 'off'): void {
-    resizeQcow2(this, size, preallocation);
+    resizeQcow2(this, this.view, size, preallocation);
   }
 
   /** Throws `qcow2/backing-name`, `qcow2/backing-format-long`, `qcow2/backing-external-raw`, `qcow2/header-full`. */
