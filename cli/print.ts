@@ -138,6 +138,7 @@ export function openSentence(error: ImageError): string {
   const inner = error.cause instanceof ImageError ? openSentence(error.cause) : null;
   if (error.code === 'gate/backing' && inner !== null) return `Could not open backing file: ${inner}`;
   if (error.code === 'info/layer' && inner !== null) return `Could not open '${error.detail.name}': ${inner}`;
+  if (error.code === 'gate/refused') return `${error.message} (--follow-all opens it all the same)`;
   if (error.code === 'storage/open') return `Could not open '${file}': ${error.message}`;
   if (error.code === 'storage/directory') return `'file' driver requires '${file}' to be a regular file`;
   if (error.code === 'storage/locked') return `${error.message}\nIs another process using the image [${file}]?`;

@@ -1,6 +1,7 @@
 // One run of the program, from its arguments to its exit code.
 import { parseArguments } from './args.ts';
 import { commands, missingCommands } from './commands.ts';
+import { followEverywhere, withFollowAll } from './gate-policy.ts';
 import { isLevel10, programName } from './level.ts';
 import { CommandError, flushOut, outLine, reportFailure, UsageError } from './print.ts';
 
@@ -23,11 +24,13 @@ async function dispatch(argv: readonly string[]): Promise<number> {
   const entry = commands.find(({ name }) => name === first);
   if (entry === undefined) throw unknownCommand(first);
   const command = await entry.load();
-  const args = parseArguments(command.spec, rest);
+  const spec = withFollowAll(command.spec);
+  const args = parseArguments(spec, rest);
   if (args.help) {
-    (await import('./usage.ts')).printCommandHelp(command.spec);
+    (await import('./usage.ts')).printCommandHelp(spec);
     return 0;
   }
+  if (args.has('followAll')) followEverywhere();
   return command.run(args);
 }
 
@@ -62,7 +65,7 @@ async function help(verb: string | undefined): Promise<number> {
   }
   const entry = commands.find(({ name }) => name === verb);
   if (entry === undefined) throw unknownCommand(verb);
-  usage.printCommandHelp((await entry.load()).spec);
+  usage.printCommandHelp(withFollowAll((await entry.load()).spec));
   return 0;
 }
 

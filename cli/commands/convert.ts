@@ -8,7 +8,9 @@ import { createDriverNamed } from '../../core/formats/registry.ts';
 import { convert, type ConvertParams, type ConvertResult } from '../../core/operations/convert.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
 import { checkOptionLists, optionHelpAsked, printOptionHelp, readCreateOptions } from '../create-options.ts';
-import { cacheMode, nameImage, type NamedImage } from '../image-options.ts';
+import { plainPath } from '../described-image.ts';
+import { chosenPolicy } from '../gate-policy.ts';
+import { cacheMode, diskOf, nameImage, type NamedImage } from '../image-options.ts';
 import { actsAsQemuImg, programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
@@ -63,6 +65,10 @@ export const spec = defineCommand({
     },
     noCreate: { short: 'n', long: ['no-create'], meaning: 'write over an existing target' },
     targetIsZero: { long: ['target-is-zero'], meaning: 'the existing target reads as zeroes everywhere (with -n)' },
+    disk: {
+      ...sharedOptions.disk,
+      meaning: `${sharedOptions.disk.meaning}; of several the nth is for the nth source`,
+    },
     imageOpts: sharedOptions.imageOpts,
     targetImageOpts: { long: ['target-image-opts'], meaning: 'the target is a description, not a path (with -n)' },
     cache: {
@@ -111,6 +117,8 @@ export const spec = defineCommand({
   examples: [
     ['convert -O qcow2 disk.vmdk disk.qcow2', 'from VMDK (found out by looking) to qcow2'],
     ['convert -c -O qcow2 -o compression_type=zstd big.raw small.qcow2', 'compressed'],
+    ['convert -O ova -o name=Web vm.qcow2 vm.ova', 'a package that VirtualBox and VMware import'],
+    ['convert -O qcow2 --disk 2 vm.ova data.qcow2', 'the second disk of a package'],
     ['convert -p --verify -O raw vm.qcow2 /dev/sdx', 'onto a device, with progress, compared at the end'],
   ],
 });
@@ -132,9 +140,10 @@ export async function run(args: Arguments<Key>): Promise<number> {
   }
   if (targetName === null) throw new CommandError('Must specify image file name');
   const sourceCache = readCache(args.last('sourceCache'), 'source cache');
-  const sources = operands.slice(0, -1).map((name) =>
+  const sources = operands.slice(0, -1).map((name, index) =>
     nameImage(name, {
       format: args.last('format'),
+      disk: diskOf(args.all('disk'), index),
       imageOpts: args.has('imageOpts'),
       share: args.has('share'),
       secret,
@@ -262,7 +271,7 @@ function readParams(
   return {
     sources,
     snapshot: readSnapshotName(args.last('snapshot')),
-    target: existing?.path ?? target,
+    target: existing?.path ?? plainPath(target),
     format,
     options: creation,
     backing,
@@ -278,6 +287,7 @@ function readParams(
     salvage: args.has('salvage'),
     verify: args.has('verify'),
     keepIdentity: args.has('keepIdentity'),
+    ...chosenPolicy(),
     secret,
   };
 }
@@ -317,7 +327,8 @@ function describeFailure(error: unknown, sources: readonly NamedImage[], target:
     return new CommandError(error.message, { cause: error });
   }
   const source = sources.find((candidate) => candidate.path === error.where.file);
-  return openFailure(source?.name ?? sources[0]?.name ?? target, error);
+  const other = error.where.file === target ? target : (sources[0]?.name ?? target);
+  return openFailure(source?.name ?? other, error);
 }
 
 /** `TARGET: error while converting FORMAT: …`. */

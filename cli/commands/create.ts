@@ -3,7 +3,6 @@ import type { SecretSource } from '../../core/block/crypto/secret.ts';
 import type { BackingReference } from '../../core/block/node.ts';
 import { MiB } from '../../core/block/units.ts';
 import { ImageError } from '../../core/errors/image-error.ts';
-import { hasScheme } from '../../core/formats/gate.ts';
 import { createDriverNamed } from '../../core/formats/registry.ts';
 import { create, planCreate, type CreateParams } from '../../core/operations/create.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
@@ -14,6 +13,8 @@ import {
   printOptionHelp,
   readCreateOptions,
 } from '../create-options.ts';
+import { plainPath } from '../described-image.ts';
+import { chosenPolicy } from '../gate-policy.ts';
 import { actsAsQemuImg, isLevel10, programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
@@ -132,8 +133,9 @@ export async function run(args: Arguments<Key>): Promise<number> {
 /** Below this a thread costs more than it is good for. */
 const quicklyProvided = 64 * MiB;
 
-/** All the space of a large disk is provided at once. (Passphrases do not cross to a thread.) */
-function takesLong({ options, size, backing }: CreateParams): boolean {
+/** All the space of a large disk is provided at once. (Passphrases and policies do not cross to a thread.) */
+function takesLong({ options, size, backing, policy }: CreateParams): boolean {
+  if (policy !== undefined) return false;
   if (size !== null && size < quicklyProvided && backing === null) return false;
   const { preallocation = 'off', subformat = '' } = options;
   const encrypted = Object.keys(options).some((name) => name.startsWith('encrypt') || name === 'key-secret');
@@ -179,22 +181,16 @@ function readParams(
     throw new ImageError('create/no-backing-format', { format: driver.id });
   }
   const params: CreateParams = {
-    path: plainTarget(file),
+    path: plainPath(file),
     format,
     size: asked !== null ? Number(asked) : optionSize === undefined ? null : Number(optionSize),
     options,
     backing: backing === null ? null : { path: backing, format: backingFormat },
     unsafe: args.has('unsafe'),
+    ...chosenPolicy(),
     secret,
   };
   return { params, lonelyFormat: backing === null ? backingFormat : null };
-}
-
-/** The path of a new image: `file:` falls away. Other protocols are not spoken here. */
-function plainTarget(file: string): string {
-  const path = file.startsWith('file:') ? file.slice('file:'.length) : file;
-  if (!hasScheme(path)) return path;
-  throw new ImageError('request/invalid-value', { reason: `Unknown protocol '${path.slice(0, path.indexOf(':'))}'` });
 }
 
 /** The SIZE operand in bytes. Throws `CommandError` in the words of the level. */

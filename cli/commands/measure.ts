@@ -46,6 +46,7 @@ export const spec = defineCommand({
     },
     output: sharedOptions.output,
     share: sharedOptions.share,
+    disk: sharedOptions.disk,
     imageOpts: sharedOptions.imageOpts,
     object: sharedOptions.object,
     progress: sharedOptions.progress,
@@ -81,6 +82,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
       ? null
       : nameImage(file, {
           format: args.last('format'),
+          disk: args.last('disk'),
           imageOpts: args.has('imageOpts'),
           share: args.has('share'),
           secret: secretSource(secrets),
@@ -92,10 +94,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   try {
     result = await measure(
       {
-        source:
-          named === null
-            ? null
-            : { path: named.path, options: named.options, snapshot },
+        source: named === null ? null : { path: named.path, options: named.options, snapshot },
         size: asked === null ? 0 : Number(asked),
         format,
         options,

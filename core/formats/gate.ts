@@ -20,30 +20,34 @@ export interface GatePolicy {
 }
 
 /**
- * The layer below wherever it is, as qemu-img does; the files of one image only where they belong: extents in the folder of the image
- * that names them. A descriptor is a text that anybody can write, and whatever file it names would be read (or written) as a disk
- * (CVE-2022-47951). Names with a protocol are not followed.
+ * The layer below wherever it is, as qemu-img does; the files of one image only where they belong: extents and data files in the folder
+ * of the image that names them. A descriptor is a text that anybody can write, and whatever file it names would be read (or written) as a disk
+ * (CVE-2022-47951, CVE-2024-32498). Names with a protocol are not followed.
  */
 export const followFiles: GatePolicy = {
   maxDepth: 200,
-  refuse: (reference) => (reference.role.startsWith('extents.') ? refuseExtent(reference) : null),
+  refuse({ role, ...reference }) {
+    if (role.startsWith('extents.')) return refuseOutside(reference, 'an extent');
+    if (role.startsWith('disks.')) return refuseOutside(reference, 'a file of a package');
+    return role === 'data-file' ? refuseOutside(reference, 'a data file') : null;
+  },
 };
 
 /** Follows every file path, extents too: for somebody who has seen the names and wants them. */
 export const followAll: GatePolicy = { maxDepth: 200, refuse: () => null };
 
-/** Why a file may not be an extent of the image `from`; null: it may. */
-function refuseExtent(reference: Reference): string | null {
+/** Why a file may not be part of the image `from`, of which it is `what`; null: it may. */
+function refuseOutside(reference: Omit<Reference, 'role'>, what: string): string | null {
   const folder = path.dirname(reference.from);
   const relative = path.relative(folder, reference.path);
   const stepsUp = /(^|[\\/])\.\.([\\/]|$)/;
   if (stepsUp.test(relative) || path.isAbsolute(relative) || stepsUp.test(reference.path.slice(folder.length))) {
-    return 'an extent must lie in the folder of its image';
+    return `${what} must lie in the folder of its image`;
   }
   const target = leadsTo(reference.path);
   if (target === null) return null;
-  if (!target.regular) return 'an extent must be a regular file';
-  return standsBelow(reference.path, folder) ? null : 'an extent must not lead out of the folder of its image';
+  if (!target.regular) return `${what} must be a regular file`;
+  return standsBelow(reference.path, folder) ? null : `${what} must not lead out of the folder of its image`;
 }
 
 /** Follows nothing: an image that names another file is refused. */

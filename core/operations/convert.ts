@@ -158,6 +158,7 @@ async function convertToNew(
     throw new ImageError('convert/no-backing', { format: driver.id });
   }
   const size = sizeOf(params, length);
+  const startsAsZeroes = driver.startsAsZeroes?.(params.options) !== false;
   const backing = params.backing === null ? null : openBacking(params, params.backing);
   let target: NewTarget | null = null;
   try {
@@ -168,8 +169,8 @@ async function convertToNew(
     try {
       checkTarget(params, node, length);
       const result = await copyInto(params, parts, node, {
-        targetIsZero: params.backing === null && !files.inPlace && driver.startsAsZeroes?.(params.options) !== false,
-        ...(files.inPlace || backing === null ? {} : { zeroFrom: backing.size }),
+        targetIsZero: params.backing === null && !files.inPlace && startsAsZeroes,
+        ...(files.inPlace || backing === null || !startsAsZeroes ? {} : { zeroFrom: backing.size }),
         targetBacking: backing?.size ?? 0,
         job,
       });
@@ -288,9 +289,10 @@ async function convertOver(
   try {
     if (!isWritable(node)) throw new ImageError('format/read-only', { format: node.format }, { file: params.target });
     checkTarget(params, node, length);
-    const result = await copyInto(params, parts, node, {
+    const looks = params.sparse === 0 && existing.detectZeroes !== undefined;
+    const result = await copyInto(looks ? { ...params, sparse: 512 } : params, parts, node, {
       targetIsZero: params.targetIsZero,
-      keepSpace: existing.discard === 'ignore',
+      keepSpace: existing.discard === 'ignore' || (looks && existing.detectZeroes === 'on'),
       targetBacking: params.backing === null ? 0 : (node.backing?.size ?? 0),
       job,
     });
