@@ -145,8 +145,11 @@ export interface WritableNode extends BlockNode {
   cover?(range: GuestRange): GuestRange | null;
   /** Explicit zeroes of the map stay zeroes when the disk gets a layer below. Absent: only while there is one. */
   readonly zeroesLast?: boolean;
-  /** Gives all of the disk back to the layer below, and what space in the file it can; flushes. Absent: `release` does it. */
-  empty?(): void;
+  /**
+   * Gives all of the disk back to the layer below, and what space in the file it can; flushes. False: some of it cannot be given back.
+   * Absent: `release` does it.
+   */
+  empty?(): boolean;
   /** The identity that overlays record of this image changes with its content (CID, DataWriteGuid): after a write they need a new link. */
   readonly identityFollowsContent?: boolean;
   /**

@@ -256,10 +256,7 @@ function touch(base: WritableNode): void {
 /** Gives all that the image holds back to the layer below. False: some of it stays. */
 function empty(node: WritableNode, job: Job): boolean {
   return tell('commit/empty', node.name, () => {
-    if (node.empty !== undefined) {
-      node.empty();
-      return true;
-    }
+    if (node.empty !== undefined) return node.empty();
     let whole = true;
     const { size } = node;
     const unit = Math.max(512, node.granularity);

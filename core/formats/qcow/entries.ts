@@ -149,6 +149,13 @@ export class Entries {
     this.#left = [];
   }
 
+  /** Nothing of the file is in use from `end` on, and no cluster before it is free. */
+  startAt(end: HostOffset): void {
+    this.#end = end;
+    this.#left = [];
+    this.#free = [];
+  }
+
   /** L1 entries that stand elsewhere now, or are new, were written by who moved them. */
   l1Moved(): void {
     this.#dirtyL1.clear();

@@ -2,6 +2,7 @@
 import type { BackingReference, BlockNode, PackedWriter, Place, WritableNode } from '../../block/node.ts';
 import { resolveOne } from '../../block/read.ts';
 import { alignUp, type GuestOffset, type GuestRange, type HostOffset } from '../../block/units.ts';
+import { emptyDisk } from './empty.ts';
 import { Entries } from './entries.ts';
 import { packedHigh } from './layout.ts';
 import { codec, QcowNode } from './node.ts';
@@ -114,6 +115,12 @@ export class QcowWritableNode extends QcowNode implements WritableNode {
     const { clusterSize } = this.state.layout;
     const from = cluster * clusterSize;
     return start === from && start + length === Math.min(from + clusterSize, this.size);
+  }
+
+  /** Throws `storage/*`. */
+  empty(): boolean {
+    emptyDisk(this);
+    return true;
   }
 
   /** Throws `qcow/too-large`, `qcow/size`, `storage/*`. */

@@ -81,8 +81,9 @@ export class Qcow2WritableNode extends Qcow2Node implements WritableNode {
     return zeroRange(this.view, this.metadata, range, { keepSpace: false, size: this.size, always: true });
   }
 
-  empty(): void {
+  empty(): boolean {
     emptyDisk(this.view, this.metadata);
+    return true;
   }
 
   release(range: GuestRange): GuestRange | null {

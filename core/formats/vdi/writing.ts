@@ -4,6 +4,7 @@ import type { BackingReference, Place, WritableNode } from '../../block/node.ts'
 import { resolveOne } from '../../block/read.ts';
 import type { GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
+import { emptyDisk } from './empty.ts';
 import { patchHead } from './header.ts';
 import { VdiNode, type VdiParts } from './node.ts';
 import { relink } from './relink.ts';
@@ -166,6 +167,13 @@ export class WritableVdiNode extends VdiNode implements WritableNode {
     return done;
   }
 
+  /** Throws `storage/*`. Only a disk with a parent shows what is below; any other reads as zeroes then. */
+  empty(): boolean {
+    this.#isChanged = true;
+    emptyDisk(this);
+    return true;
+  }
+
   resize(size: number): void {
     this.#isChanged = true;
     resizeVdi(this, size);
@@ -219,6 +227,11 @@ export class WritableVdiNode extends VdiNode implements WritableNode {
   setTop(top: number): void {
     this.#top = top;
     this.#next = top;
+  }
+
+  /** The guest may read other bytes from now on: the disk gets a new modification UUID. */
+  markChanged(): void {
+    this.#isChanged = true;
   }
 
   get top(): number {

@@ -229,6 +229,21 @@ export class WritableDynamicNode extends DynamicNode implements WritableNode {
     return { start: range.start, length: whole };
   }
 
+  /** All blocks, and the end of the file where they stood. Throws `storage/*`. */
+  empty(): boolean {
+    for (let at = 0; at < this.size;) {
+      const done = this.release({ start: at, length: this.size - at });
+      if (done === null) throw new Error(`nothing was released at ${at}`);
+      at += done.length;
+    }
+    this.flush();
+    this.giveBackEnd();
+    // What stays in front of the parent's names is lost until blocks need it: at least the host has it back.
+    for (const room of this.#free) this.storage.zeroAt(room, this.layout.roomSize);
+    this.storage.flush();
+    return true;
+  }
+
   #isWholeBlock(block: number, range: GuestRange): boolean {
     const { blockSize } = this.layout;
     const end = Math.min((block + 1) * blockSize, this.size);
@@ -288,6 +303,11 @@ export class WritableDynamicNode extends DynamicNode implements WritableNode {
     this.storage.writeAt(this.footerBytes, 0);
     this.storage.writeAt(this.footerBytes, this.end);
     this.#footerMoved = false;
+  }
+
+  /** Rooms that nothing points to are given to others. */
+  forgetFreeRooms(): void {
+    this.#free = [];
   }
 
   /** Cuts the file behind the last thing in use; rooms in between stay lost until blocks need them. */

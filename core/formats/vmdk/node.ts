@@ -18,7 +18,8 @@ import type { ExtentPlace, ExtentWriter } from './extent-writer.ts';
 import { mapFlat, type Extent, type ExtentAnswer } from './extent.ts';
 import { cylindersFor } from './layout.ts';
 import { cidOf } from './parent.ts';
-import { resizeExtent } from './resize.ts';
+import { cutEnd, resizeExtent } from './resize.ts';
+import { SparseWriter } from './sparse-writer.ts';
 import { noParent, sectorSize } from './spec.ts';
 
 /** What opening found. */
@@ -219,6 +220,21 @@ export class WritableVmdkNode extends VmdkNode implements WritableNode {
     return { start: range.start, length: done };
   }
 
+  /** Sparse extents that are not streams lose their grains, and the end of the file where those stood. Throws `storage/*`. */
+  empty(): boolean {
+    let whole = true;
+    for (let at = 0; at < this.size;) {
+      const done = this.release({ start: at, length: this.size - at });
+      if (done === null) whole = false;
+      at = done === null ? at - (at % this.granularity) + this.granularity : at + done.length;
+    }
+    this.flush();
+    this.writers = this.extents.map((extent, index) =>
+      extent.kind === 'sparse' && this.#writer(index) instanceof SparseWriter ? cutEnd(extent) : this.#writer(index),
+    );
+    return whole;
+  }
+
   /** Grows or shrinks the last extent, in whole sectors. Throws `vmdk/resize` where the subformat cannot, `vmdk/descriptor-full`. */
   resize(size: number): void {
     const wanted = alignUp(size, sectorSize);
@@ -255,6 +271,11 @@ export class WritableVmdkNode extends VmdkNode implements WritableNode {
     }
     const text = withParent(this.descriptor.text, parentCid, reference.path);
     this.#rewrite(text, { parentCid, parentHint: reference.path });
+  }
+
+  /** The guest may read other bytes from now on. */
+  markChanged(): void {
+    this.#touch();
   }
 
   /** The first change after opening gives the image a new CID, before any byte of it changes: deltas over it must not fit any more. */

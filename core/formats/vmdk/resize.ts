@@ -55,16 +55,23 @@ function resizeFlat(node: WritableVmdkNode, extent: FlatExtent, size: number): E
 
 /** Grains behind the new end lose their entries, then the header its size, then the file what nothing points to at its end. */
 function shrinkSparse(extent: SparseExtent, size: number): void {
-  const { grainSize, storage } = extent;
+  const { grainSize } = extent;
   const writer = new SparseWriter(extent);
   const from = alignUp(size, grainSize);
   if (from < extent.size) writer.release(from, extent.size - from);
   writer.settle(true);
   setTables(extent, size, extent.directory, extent.redundantOffset);
   writeHeader(extent);
+  cutEnd(extent);
+}
+
+/** Cuts the file of an extent behind the last thing that anything points to; what waited to be written is in it. Its new writer. */
+export function cutEnd(extent: SparseExtent): ExtentWriter {
+  const { storage, grainSize } = extent;
   const end = alignUp(usedEnd(extent), grainSize);
   if (end < storage.size) storage.truncate(end);
   storage.flush();
+  return new SparseWriter(extent);
 }
 
 /** Behind the last thing in the file that anything points to. */
