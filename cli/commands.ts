@@ -16,6 +16,11 @@ export interface CommandEntry {
 
 export const commands: readonly CommandEntry[] = [
   {
+    name: 'amend',
+    summary: 'change options of an image that is there',
+    load: () => import('./commands/amend.ts'),
+  },
+  {
     name: 'check',
     summary: 'look for errors in the structures of an image',
     load: () => import('./commands/check.ts'),
@@ -93,4 +98,4 @@ export const commands: readonly CommandEntry[] = [
 ];
 
 /** Verbs of qemu-img that this version does not have yet. */
-export const missingCommands: readonly string[] = ['amend', 'bench', 'bitmap'];
+export const missingCommands: readonly string[] = ['bench', 'bitmap'];

@@ -45,12 +45,17 @@ export function optionHelpAsked(lists: readonly string[]): boolean {
 export function printOptionHelp(driver: FormatDriver, withFile: boolean): void {
   const rows = (withFile ? allRows(driver) : ownRows(driver)).filter((row) => row.hidden !== true);
   outLine(withFile ? 'Supported options:' : `Supported ${driver.id} options:`);
-  for (const { name, type, meaning } of [...rows].sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    outLine(`${`  ${name}=${typeNames[type]}`.padEnd(24)} - ${meaning}`);
-  }
+  printRows(rows);
   if (withFile) return;
   outLine('\nThe protocol level may support further options.');
   outLine('Specify the target filename to include those options.');
+}
+
+/** A line for each row, by name. */
+export function printRows(rows: readonly OptionRow[]): void {
+  for (const { name, type, meaning } of [...rows].sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    outLine(`${`  ${name}=${typeNames[type]}`.padEnd(24)} - ${meaning}`);
+  }
 }
 
 /** Rows that are the format's own, not its file's. */
@@ -71,7 +76,11 @@ function allRows(driver: FormatDriver): OptionRow[] {
  * qemu-img's sentence for names that the format does not know and values that are not of the type.
  */
 export function readCreateOptions(driver: FormatDriver, lists: readonly string[]): Record<string, OptionValue> {
-  const rows = allRows(driver);
+  return readOptions(allRows(driver), lists);
+}
+
+/** The same for any rows. */
+export function readOptions(rows: readonly OptionRow[], lists: readonly string[]): Record<string, OptionValue> {
   const options: Record<string, OptionValue> = {};
   for (const { name, value } of lists.flatMap((list) => parseKeyValues(list))) {
     const row = rows.find((candidate) => candidate.name === name);

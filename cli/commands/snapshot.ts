@@ -133,7 +133,8 @@ function failure(action: SnapshotAction, error: ImageError): CommandError {
         detail,
       );
     }
-    default: {
+    case 'list':
+    case 'delete': {
       const reason = error.code === 'snapshot/not-found' ? 'snapshot not found' : error.message;
       return new CommandError(`Could not delete snapshot '${name}': ${reason}`, detail);
     }

@@ -1,4 +1,5 @@
 // The operations: what a job can be. Their parameters and results are plain data.
+import { amend } from './amend.ts';
 import { check } from './check.ts';
 import { commit } from './commit.ts';
 import { compare } from './compare.ts';
@@ -14,6 +15,7 @@ import { resize } from './resize.ts';
 import { snapshot } from './snapshot.ts';
 
 export const operations = {
+  amend,
   check,
   commit,
   compare,

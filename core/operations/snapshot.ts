@@ -48,7 +48,8 @@ export async function snapshot(
       node.close();
     }
   }
-  return changeInPlace(path, { verb: `snapshot ${action.kind}`, open: options, dependents, force }, (image) => {
+  const description = `snapshot ${action.kind} '${action.name}'`;
+  return changeInPlace(path, { verb: 'snapshot', open: options, dependents, force, description }, (image) => {
     const { driver, node } = image;
     onOpen(driver);
     const subject = change(image, action, job);

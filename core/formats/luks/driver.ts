@@ -13,7 +13,9 @@ import { byGuestOffset } from '../../block/crypto/sector-cipher.ts';
 import type { BlockNode, Cipher } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
+import { notCompacted } from '../compact-driver.ts';
 import type { FormatDriver, OpenRequest } from '../driver.ts';
+import { amendLuks, luksAmendOptions } from './amend.ts';
 import { checkLuks } from './check.ts';
 import { createLuksImage, measureLuks } from './create.ts';
 import { LuksNode, WritableLuksNode } from './node.ts';
@@ -67,6 +69,7 @@ export const luks: FormatDriver = {
   open: openLuks,
   create: createLuksImage,
   startsAsZeroes: () => false,
+  compact: notCompacted('every sector of an encrypted disk is stored, zeroes too'),
   facts: (node) => ({
     clusterSize: null,
     encrypted: true,
@@ -79,4 +82,6 @@ export const luks: FormatDriver = {
   regions: (node, role = 'file') => luksRegions(nodeOf(node), role),
   check: (node) => checkLuks(nodeOf(node)),
   measure: measureLuks,
+  amendOptions: luksAmendOptions,
+  amend: (node, request) => amendLuks(nodeOf(node), request),
 };

@@ -123,7 +123,8 @@ const featureTable: readonly [type: number, bit: number, name: string][] = [
   [2, 1, 'raw external data'],
 ];
 
-function featureTableBytes(): Uint8Array {
+/** The names of all features, for a header extension. */
+export function featureTableBytes(): Uint8Array {
   const bytes = new Uint8Array(featureTable.length * featureName.size);
   featureTable.forEach(([type, bit, name], i) =>
     featureName.patch(bytes.subarray(i * featureName.size), { type, bit, name }),

@@ -3,8 +3,10 @@ import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, OpenRequest, OptionValue } from '../driver.ts';
+import { amendQcow2, qcow2AmendOptions } from './amend.ts';
 import { usableBitmaps } from './bitmaps.ts';
 import { checkQcow2 } from './check.ts';
+import { compactQcow2 } from './compact.ts';
 import { createQcow2 } from './create.ts';
 import { chooseEncryption, openEncryption } from './encryption.ts';
 import { qcow2Facts } from './facts.ts';
@@ -113,6 +115,7 @@ export const qcow2: FormatDriver = {
   facts: (node) => qcow2Facts(stateOf(node), listSnapshots(stateOf(node))),
   check: (node, job) => checkQcow2(stateOf(node), job),
   repair: (node, what, job, tell) => repairQcow2(stateOf(node), what, job, tell),
+  compact: compactQcow2,
   measure: measureQcow2,
   bitmaps: (node) => usableBitmaps(stateOf(node)),
   snapshots: {
@@ -122,5 +125,7 @@ export const qcow2: FormatDriver = {
     apply: applySnapshot,
     delete: deleteSnapshot,
   },
+  amendOptions: qcow2AmendOptions,
+  amend: amendQcow2,
   regions: (node, role = 'file') => qcow2Regions(stateOf(node), role),
 };

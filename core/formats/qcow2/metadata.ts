@@ -8,7 +8,7 @@ import { OverlapGuard } from './overlap.ts';
 import { Promises } from './promises.ts';
 import { Refcounts } from './refcount.ts';
 import type { ClusterRun } from './refcount-blocks.ts';
-import { autoclear, entry, incompatible, knownAutoclear, limit, type HeaderV3 } from './spec.ts';
+import { autoclear, compatible, entry, incompatible, knownAutoclear, limit, type HeaderV3 } from './spec.ts';
 import type { Qcow2State } from './state.ts';
 import { loadTable, tableBytes } from './tables.ts';
 
@@ -323,6 +323,15 @@ export class Qcow2Metadata {
     const end = (blocks.lastUsed() + 1) * layout.clusterSize;
     if (end > 0 && end < storage.size) storage.truncate(end);
     this.#wait();
+  }
+
+  /** From now on refcounts are kept lazily, or not; off: everything is on disk, and the image is clean before it says so. */
+  setLazyRefcounts(lazy: boolean): void {
+    if (!lazy) this.markClean();
+    const others = this.state.header.fields.compatible_features & ~compatible.lazyRefcounts;
+    this.#changeFields({ compatible_features: others | (lazy ? compatible.lazyRefcounts : 0n) });
+    this.#wait();
+    this.#lazy = lazy;
   }
 
   /** Changes the size in the header. */
