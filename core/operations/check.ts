@@ -1,9 +1,9 @@
 // check: what is wrong with the structures of an image; with `repair`, puts right what can be put right and looks again.
-import { isWritable } from '../block/node.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { CheckSummary, Finding, RepairCounts } from '../formats/driver.ts';
 import { openImage, type OpenOptions } from '../formats/open.ts';
 import type { Job } from '../job.ts';
+import { changeInPlace } from './in-place.ts';
 
 export interface CheckParams {
   readonly path: string;
@@ -29,22 +29,28 @@ export interface CheckResult {
 }
 
 /**
- * Checks, after a repair if one is asked for. `onFinding` hears of every finding as it is made. Throws what opening throws,
- * `check/unsupported` for a format that has nothing to check, `check/no-repair` for one that cannot be repaired here.
+ * Checks, after a repair if one is asked for. `onFinding` hears of every finding as it is made: those of the repair, and then, if it
+ * changed anything, those of the look that follows. Throws what opening throws, `check/unsupported` for a format that has nothing to
+ * check, `check/no-repair` for one that cannot be repaired here, and what `changeInPlace` throws.
  */
-export function check(
+export async function check(
   params: CheckParams,
   job: Job,
   onFinding: (finding: Finding) => void = () => {},
 ): Promise<CheckResult> {
-  return Promise.resolve().then(() => {
-    const fixed = params.repair === null ? null : repairNow(params, params.repair, job);
-    return checkNow(params, fixed, job, onFinding);
-  });
+  if (params.repair === null) return checkNow(params, null, job, onFinding);
+  const { fixed, told } = await repairNow(params, params.repair, job, onFinding);
+  const changed = fixed.corruptions + fixed.leaks > 0;
+  return checkNow(params, fixed, job, changed || !told ? onFinding : () => {});
 }
 
-/** Opens for writing, repairs, makes it last. */
-function repairNow(params: CheckParams, what: 'leaks' | 'all', job: Job): RepairCounts {
+/** Repairs in place; `told`: `onFinding` heard of what there is. */
+async function repairNow(
+  params: CheckParams,
+  what: 'leaks' | 'all',
+  job: Job,
+  onFinding: (finding: Finding) => void,
+): Promise<{ fixed: RepairCounts; told: boolean }> {
   const options = { ...params.options, withBacking: false, forRepair: true };
   const looked = openImage(params.path, options);
   const { driver } = looked;
@@ -52,14 +58,17 @@ function repairNow(params: CheckParams, what: 'leaks' | 'all', job: Job): Repair
   if (driver.check === undefined) throw new ImageError('check/unsupported', {}, { file: params.path });
   if (driver.repair === undefined)
     throw new ImageError('check/no-repair', { format: driver.id }, { file: params.path });
-  const { node } = openImage(params.path, { ...options, format: driver.id, writable: true });
-  try {
-    const fixed = driver.repair(node, what, job);
-    if (isWritable(node)) node.flush();
-    return fixed;
-  } finally {
-    node.close();
-  }
+  let told = false;
+  const tell = (finding: Finding): void => {
+    told = true;
+    onFinding(finding);
+  };
+  const open = { ...options, format: driver.id };
+  const fixed = await changeInPlace(params.path, { verb: 'check', open }, ({ node }) => {
+    if (driver.repair === undefined) throw new Error(`${driver.id} has no repair`);
+    return driver.repair(node, what, job, tell);
+  });
+  return { fixed, told };
 }
 
 function checkNow(

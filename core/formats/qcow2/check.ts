@@ -4,8 +4,8 @@ import type { Job } from '../../job.ts';
 import type { CheckSummary, Finding } from '../driver.ts';
 import { pageClusters, type ClusterCounts } from './cluster-counts.ts';
 import { checkCopiedBits, complaint } from './copied-bits.ts';
-import { corruption, internalError, leak } from './findings.ts';
-import { clustersFor, getRefcount } from './layout.ts';
+import { corruption, internalError, leak, mended } from './findings.ts';
+import { clustersFor, getRefcount, setRefcount } from './layout.ts';
 import { ReferenceCount } from './reference-count.ts';
 import { readSnapshotTable, type SnapshotTable } from './snapshots.ts';
 import type { Qcow2State } from './state.ts';
@@ -23,7 +23,7 @@ export function* checkQcow2(state: Qcow2State, job: Job): Generator<Finding, Che
   const count = new ReferenceCount(state, stored, job);
   yield* count.run(table);
   const { counts, active, suspicious } = count.references;
-  const highest = yield* compareRefcounts(state, stored, counts, job);
+  const { highest } = yield* compareRefcounts(state, stored, counts, job);
   if (suspicious) yield* checkCopiedBits(state, stored, job);
   return {
     imageEndOffset: (highest + 1) * layout.clusterSize,
@@ -37,7 +37,8 @@ export function* checkQcow2(state: Qcow2State, job: Job): Generator<Finding, Che
 /** Bytes of extra data that every snapshot of version 3 has. */
 const neededExtra = 16;
 
-function* checkSnapshotTable(state: Qcow2State): Generator<Finding, SnapshotTable, void> {
+/** The snapshot table, after what is wrong with it. Throws `qcow2/check-failed` after the finding where it cannot be read. */
+export function* checkSnapshotTable(state: Qcow2State): Generator<Finding, SnapshotTable, void> {
   const table = yield* readable(state);
   if (state.version < 3) return table;
   for (const [index, { extraLength, offset }] of table.snapshots.entries()) {
@@ -72,20 +73,35 @@ function* readable(state: Qcow2State): Generator<Finding, SnapshotTable, void> {
   throw new ImageError('qcow2/check-failed', { reason }, fault.where, fault);
 }
 
+/** Which refcounts are made right as they are compared: those that are too high, those that are too low. */
+export interface RefcountFixes {
+  readonly leaks: boolean;
+  readonly errors: boolean;
+}
+
+export interface Comparison {
+  /** The last cluster that the refcounts or the references say is used. */
+  readonly highest: number;
+  /** A cluster in use has a refcount of zero: its block may be missing, or be the wrong one altogether. */
+  readonly rebuild: boolean;
+}
+
 /**
- * Holds the stored refcounts against the references that were counted. Returns the number of the last cluster that either of the two
- * says is used.
+ * Holds the stored refcounts against the references that were counted, and writes those that `fixes` says, except where they are zero:
+ * there all of them are doubtful.
  */
-function* compareRefcounts(
+export function* compareRefcounts(
   state: Qcow2State,
   stored: StoredRefcounts,
   counts: ClusterCounts,
   job: Job,
-): Generator<Finding, number, void> {
+  fixes: RefcountFixes | null = null,
+): Generator<Finding, Comparison, void> {
   const { storage, layout } = state;
   const { refcountOrder } = layout;
   const pages = Math.ceil(counts.size / pageClusters);
   let highest = 0;
+  let rebuild = false;
   for (let page = 0; page < pages; page++) {
     job.throwIfCancelled();
     const start = page * pageClusters;
@@ -99,6 +115,7 @@ function* compareRefcounts(
     }
     // A finding may be a long time in the hands of who reads it; the buffer belongs to the next page by then.
     const raw = found?.raw.slice() ?? null;
+    let changed = false;
     for (let at = 0; at < length; at++) {
       const cluster = start + at;
       const counted = counts.get(cluster);
@@ -111,10 +128,20 @@ function* compareRefcounts(
       }
       if (kept === 0 && counted === 0) continue;
       highest = cluster;
-      if (kept !== counted) yield mismatch(state, stored, cluster, kept, counted);
+      if (kept === counted) continue;
+      const finding = mismatch(state, stored, cluster, kept, counted);
+      if (kept === 0) rebuild = true;
+      else if (raw !== null && fixes !== null && (kept > counted ? fixes.leaks : fixes.errors)) {
+        setRefcount(raw, refcountOrder, at, counted);
+        changed = true;
+        yield mended(finding);
+        continue;
+      }
+      yield finding;
     }
+    if (raw !== null && changed) stored.writePage(page, raw);
   }
-  return highest;
+  return { highest, rebuild };
 }
 
 function mismatch(state: Qcow2State, stored: StoredRefcounts, cluster: number, kept: number, counted: number): Finding {

@@ -38,12 +38,15 @@ export class ClusterCounts {
   /** Bytes held when pages were last looked through for one value; not again before much more is taken. */
   #compactedAt = 0;
 
-  /** `size` clusters, none counted yet. `file` names the image in the error; `budget`: bytes of memory at most. */
-  constructor(size: number, file: string, budget = usualBudget) {
+  /**
+   * `size` clusters, none counted yet. `file` names the image in the error; `budget`: bytes of memory at most; `spare`: clusters
+   * behind the last that may be counted too (a page of them always).
+   */
+  constructor(size: number, file: string, budget = usualBudget, spare = 0) {
     this.#budget = budget;
     this.size = size;
     this.#file = file;
-    const pages = Math.ceil(size / pageClusters) + 1;
+    const pages = Math.ceil((size + spare) / pageClusters) + 1;
     this.#level = new Uint8Array(pages);
     this.#uniform = new Uint8Array(pages);
     this.#bitsSet = new Uint16Array(pages);

@@ -2,13 +2,13 @@
 import { ImageError, type Where } from '../../errors/image-error.ts';
 import type { Job } from '../../job.ts';
 import type { Finding } from '../driver.ts';
-import { corruption, hexEntry, internalError } from './findings.ts';
+import { corruption, hexEntry, internalError, mended } from './findings.ts';
 import { entryOffset } from './layout.ts';
 import { entry } from './spec.ts';
 import type { Qcow2State } from './state.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
 import { TableWalk } from './table-walk.ts';
-import { loadTable } from './tables.ts';
+import { loadTable, tableBytes } from './tables.ts';
 
 /** Entries of the L1 table that are read at once. */
 const l1Piece = 128 * 1024;
@@ -20,9 +20,15 @@ const repair = 'the copied bit would be corrected';
 
 /**
  * Findings for every L1 and L2 entry of the active tables whose copied bit does not agree with the stored refcount. Throws
- * `qcow2/check-effort`, `storage/*`, `request/cancelled`.
+ * `qcow2/check-effort`, `storage/*`, `request/cancelled`. With `writable` the bits are put right, in the L1 table and in the L2 tables
+ * at offsets of which it says that a table may be written there.
  */
-export function* checkCopiedBits(state: Qcow2State, stored: StoredRefcounts, job: Job): Generator<Finding, void, void> {
+export function* checkCopiedBits(
+  state: Qcow2State,
+  stored: StoredRefcounts,
+  job: Job,
+  writable: ((offset: number) => boolean) | null = null,
+): Generator<Finding, void, void> {
   const { storage, layout } = state;
   const { l1_table_offset: start, l1_size: entries } = state.header.fields;
   const walk = new TableWalk(storage, layout.clusterSize);
@@ -50,10 +56,16 @@ export function* checkCopiedBits(state: Qcow2State, stored: StoredRefcounts, job
       if (stored.isOne(cluster) !== high >= entry.copied) {
         const where: Where = { file: storage.name, offset: at + index * 8, field: 'L1 entry' };
         const shown = `l1_index=${done + index} l1_entry=${hexEntry(high, low)} refcount=${stored.exact(cluster)}`;
-        yield corruption('copied-l2', `ERROR OFLAG_COPIED L2 cluster: ${shown}`, where, repair);
+        const finding = corruption('copied-l2', `ERROR OFLAG_COPIED L2 cluster: ${shown}`, where, repair);
+        if (writable !== null) {
+          piece[2 * index] = (high ^ entry.copied) >>> 0;
+          storage.writeAt(tableBytes(piece, index, 1), at + index * 8);
+          state.l1.set(piece.subarray(2 * index, 2 * index + 2), 2 * (done + index));
+        }
+        yield writable === null ? finding : mended(finding);
       }
       const halves = offset < storage.size ? walk.table(offset, piece, index) : null;
-      if (halves !== null) yield* table(state, stored, halves, offset);
+      if (halves !== null) yield* table(state, stored, halves, offset, writable?.(offset) === true);
     }
   }
 }
@@ -69,10 +81,12 @@ function* table(
   stored: StoredRefcounts,
   halves: Uint32Array,
   offset: number,
+  writable: boolean,
 ): Generator<Finding, void, void> {
   const { layout, external, storage } = state;
   const stride = layout.extendedL2 ? 4 : 2;
   let index = nextWrong(state, stored, halves, 0);
+  const fixed: [at: number, bytes: Uint8Array][] = [];
   while (index < layout.l2Entries) {
     const high = halves[index * stride] ?? 0;
     const low = halves[index * stride + 1] ?? 0;
@@ -83,10 +97,17 @@ function* table(
       const where = { file: storage.name, offset: offset + index * layout.l2EntrySize, field: 'L2 entry' };
       const refcount = external ? '1' : stored.exact(cluster);
       const text = `ERROR OFLAG_COPIED data cluster: l2_entry=${hexEntry(high, low)} refcount=${refcount}`;
-      yield corruption('copied-data', text, where, repair);
+      const finding = corruption('copied-data', text, where, repair);
+      if (writable) {
+        const changed = Uint32Array.of((high ^ entry.copied) >>> 0, low);
+        halves.set(changed, index * stride);
+        fixed.push([where.offset, tableBytes(changed)]);
+      }
+      yield writable ? mended(finding) : finding;
     }
     index = nextWrong(state, stored, halves, index + 1);
   }
+  for (const [at, bytes] of fixed) storage.writeAt(bytes, at);
 }
 
 /** The next entry from `from` on whose copied bit is not as it should be, or whose refcount cannot be read; or the end. */

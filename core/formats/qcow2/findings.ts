@@ -24,3 +24,14 @@ export function hexEntry(high: number, low: number): string {
   const lower = (low >>> 0).toString(16);
   return upper === '0' ? lower : upper + lower.padStart(8, '0');
 }
+
+/** The same, put right. */
+export function mended(finding: Finding, text = finding.text.replace(/^(ERROR|Leaked)/, 'Repairing')): Finding {
+  return { ...finding, text, fixed: true };
+}
+
+/** Puts single entries right on disk. */
+export interface EntryFixer {
+  /** Makes the L2 entry at host offset `at`, whose second half (with subclusters) is given, read as zeroes. */
+  zeroEntry(at: number, zeroParts: number, allocatedParts: number): void;
+}

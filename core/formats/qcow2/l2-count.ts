@@ -3,7 +3,7 @@ import type { Storage } from '../../block/storage.ts';
 import type { Where } from '../../errors/image-error.ts';
 import type { Finding } from '../driver.ts';
 import type { ClusterCounts } from './cluster-counts.ts';
-import { corruption, hexEntry } from './findings.ts';
+import { corruption, hexEntry, mended, type EntryFixer } from './findings.ts';
 import { entryOffset, packedLength, packedOffset, type Layout } from './layout.ts';
 import { entry } from './spec.ts';
 import type { Qcow2State } from './state.ts';
@@ -32,18 +32,20 @@ export class L2Scan {
   readonly #external: boolean;
   readonly #stored: StoredRefcounts;
   readonly #counts: ClusterCounts;
+  readonly #fixer: EntryFixer | null;
   readonly #fileSize: number;
   /** Clusters that begin within the file. */
   readonly #fileClusters: number;
   /** Of the table at hand: where the cluster after the last one would be in the file, in clusters; 0: none yet. */
   #next = 0;
 
-  constructor(state: Qcow2State, stored: StoredRefcounts, counts: ClusterCounts) {
+  constructor(state: Qcow2State, stored: StoredRefcounts, counts: ClusterCounts, fixer: EntryFixer | null = null) {
     this.#storage = state.storage;
     this.#layout = state.layout;
     this.#external = state.external;
     this.#stored = stored;
     this.#counts = counts;
+    this.#fixer = fixer;
     this.#fileSize = state.storage.size;
     this.#fileClusters = Math.ceil(this.#fileSize / this.#layout.clusterSize);
   }
@@ -225,10 +227,17 @@ export class L2Scan {
     if (offset % clusterSize !== 0) {
       const data = extendedL2 ? allocatedParts !== 0 : !zero;
       const what = data ? 'Data cluster' : 'Preallocated cluster';
-      yield report(
+      const finding = report(
         'data-unaligned',
         `ERROR offset=${hexNumber(offset)}: ${what} is not properly aligned; L2 entry corrupted.`,
       );
+      if (!data && this.#fixer !== null) {
+        yield mended(finding);
+        this.#fixer.zeroEntry(at, zeroParts, allocatedParts);
+        halves.set(extendedL2 ? [0, 0, zeroParts, 0] : [0, entry.zero], index * stride);
+        return;
+      }
+      yield finding;
     }
     const place = offset / clusterSize;
     count.allocated++;

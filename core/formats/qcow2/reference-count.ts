@@ -4,7 +4,7 @@ import type { Job } from '../../job.ts';
 import type { Finding } from '../driver.ts';
 import { bitmapReferences } from './bitmap-references.ts';
 import { ClusterCounts } from './cluster-counts.ts';
-import { corruption, hexEntry, internalError } from './findings.ts';
+import { corruption, hexEntry, internalError, type EntryFixer } from './findings.ts';
 import { findExtension } from './header.ts';
 import { L2Count, L2Scan } from './l2-count.ts';
 import { entryOffset } from './layout.ts';
@@ -62,8 +62,11 @@ export class ReferenceCount {
   #suspicious = false;
   #progress = 0;
 
-  /** Throws `qcow2/check-failed` for a file of too many clusters. */
-  constructor(state: Qcow2State, stored: StoredRefcounts, job: Job) {
+  /**
+   * `fixer`: puts entries right as they are met. `spare`: clusters behind the end of the file that may be counted afterwards.
+   * Throws `qcow2/check-failed` for a file of too many clusters.
+   */
+  constructor(state: Qcow2State, stored: StoredRefcounts, job: Job, fixer: EntryFixer | null = null, spare = 0) {
     const { storage, layout } = state;
     const clusters = Math.ceil(storage.size / layout.clusterSize);
     if (clusters > mostClusters) {
@@ -74,10 +77,10 @@ export class ReferenceCount {
     this.#stored = stored;
     this.#job = job;
     this.#fileClusters = clusters;
-    this.#counts = new ClusterCounts(clusters, storage.name);
+    this.#counts = new ClusterCounts(clusters, storage.name, undefined, spare);
     this.#seen = new ClusterCounts(clusters, storage.name, tableBudget);
     this.#again = new ClusterCounts(clusters, storage.name, tableBudget);
-    this.#scan = new L2Scan(state, stored, this.#counts);
+    this.#scan = new L2Scan(state, stored, this.#counts, fixer);
     this.#walk = new TableWalk(storage, layout.clusterSize);
   }
 

@@ -43,7 +43,8 @@ const noTable: SnapshotTable = { offset: 0, length: 0, snapshots: [] };
 
 /**
  * Reads the snapshot table (specification: "Snapshots"). `diskSize` is the size of snapshots that record none. Bytes past the end of
- * the file read as zeroes, as in QEMU. `title` is the table's name in the errors.
+ * the file read as zeroes, as in QEMU. `title` is the table's name in the errors. `longExtra`: more extra data than is allowed is
+ * passed over (repair leaves it out).
  * Throws `qcow2/table-too-large`, `qcow2/table-offset`, `qcow2/snapshot-extra`, `qcow2/snapshot-table-big`, `storage/*`.
  */
 export function readSnapshotTable(
@@ -52,6 +53,7 @@ export function readSnapshotTable(
   layout: Layout,
   diskSize: number,
   title = 'Snapshot table',
+  longExtra = false,
 ): SnapshotTable {
   const { nb_snapshots: count, snapshots_offset: start } = header.fields;
   const where: Where = { file: storage.name, offset: start };
@@ -67,11 +69,13 @@ export function readSnapshotTable(
   const reader = new Window(storage);
   const snapshots: Snapshot[] = [];
   let at = start;
+  let passedOver = 0;
   for (let index = 0; index < count; index++) {
     at = alignUp(at, 8);
-    const snapshot = readEntry(reader, at, index, diskSize, where);
+    const snapshot = readEntry(reader, at, index, diskSize, where, longExtra);
     at += snapshot.length;
-    if (at - start > limit.snapshotTableBytes) {
+    passedOver += Math.max(0, snapshot.extraLength - limit.snapshotExtraBytes);
+    if (at - start - passedOver > limit.snapshotTableBytes || at - start > 0x7fff_ffff) {
       const detail = { overhanging: count - index, allowed: limit.snapshotTableBytes };
       throw new ImageError('qcow2/snapshot-table-big', detail, { ...where, offset: snapshot.offset });
     }
@@ -80,11 +84,18 @@ export function readSnapshotTable(
   return { offset: start, length: at - start, snapshots };
 }
 
-function readEntry(reader: Window, at: number, index: number, diskSize: number, table: Where): Snapshot {
+function readEntry(
+  reader: Window,
+  at: number,
+  index: number,
+  diskSize: number,
+  table: Where,
+  longExtra: boolean,
+): Snapshot {
   const where = { ...table, offset: at };
   const fixed = snapshotEntry.parseLoosely(reader.bytes(at, snapshotEntry.size), where);
   const extraLength = fixed.extra_data_size;
-  if (extraLength > limit.snapshotExtraBytes) {
+  if (extraLength > limit.snapshotExtraBytes && !longExtra) {
     const detail = { index, found: extraLength, allowed: limit.snapshotExtraBytes };
     throw new ImageError('qcow2/snapshot-extra', detail, { ...where, offset: at + 36, field: 'extra_data_size' });
   }

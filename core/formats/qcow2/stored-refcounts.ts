@@ -129,6 +129,29 @@ export class StoredRefcounts {
     return present ? { raw: this.#raw, unreadable } : null;
   }
 
+  /** Writes the refcounts of a page back where they stand; those of missing blocks, which must be zero, are not written. */
+  writePage(page: number, raw: Uint8Array): void {
+    const { refcountBlockEntries, refcountBits } = this.#layout;
+    const first = page * pageClusters;
+    for (let done = 0; done < pageClusters;) {
+      const within = (first + done) % refcountBlockEntries;
+      const count = Math.min(pageClusters - done, refcountBlockEntries - within);
+      const index = this.blockIndex(first + done);
+      const offset = this.blockOffset(index);
+      if (offset !== 0 && this.#isReadable(index)) {
+        const piece = raw.subarray((done * refcountBits) / 8, ((done + count) * refcountBits) / 8);
+        const at = offset + (within * refcountBits) / 8;
+        const before = new Uint8Array(piece.length);
+        readPadded(this.#storage, before, at);
+        if (Buffer.compare(before, piece) !== 0) this.#storage.writeAt(piece, at);
+      }
+      done += count;
+    }
+    this.#ones.delete(page);
+    this.#lastPage = -1;
+    this.#loadedPage = -1;
+  }
+
   /** True when every refcount of what `page` gave is `value` (0 or 1). */
   allAre(raw: Uint8Array, value: number): boolean {
     if (value === 1) return Buffer.compare(raw, this.#rawOnes) === 0;
