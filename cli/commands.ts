@@ -81,6 +81,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/measure.ts'),
   },
   {
+    name: 'overlay',
+    summary: 'make an external snapshot: an empty image over another one',
+    load: () => import('./commands/overlay.ts'),
+  },
+  {
     name: 'rebase',
     summary: 'put another image below an overlay, or none',
     load: () => import('./commands/rebase.ts'),
@@ -94,6 +99,11 @@ export const commands: readonly CommandEntry[] = [
     name: 'snapshot',
     summary: 'list, take, apply or delete snapshots inside an image',
     load: () => import('./commands/snapshot.ts'),
+  },
+  {
+    name: 'undo',
+    summary: 'take back the last change of an image',
+    load: () => import('./commands/undo.ts'),
   },
 ];
 

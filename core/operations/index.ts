@@ -10,9 +10,11 @@ import { digest } from './digest.ts';
 import { info } from './info.ts';
 import { map } from './map.ts';
 import { measure } from './measure.ts';
+import { overlay } from './overlay.ts';
 import { rebase } from './rebase.ts';
 import { resize } from './resize.ts';
 import { snapshot } from './snapshot.ts';
+import { undo } from './undo.ts';
 
 export const operations = {
   amend,
@@ -26,9 +28,11 @@ export const operations = {
   info,
   map,
   measure,
+  overlay,
   rebase,
   resize,
   snapshot,
+  undo,
 } as const;
 
 export type OperationName = keyof typeof operations;
