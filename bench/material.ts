@@ -44,6 +44,13 @@ export interface Material {
   readonly qcow2: string;
   readonly zlib: string;
   readonly copy: string;
+  readonly vpc: string;
+  readonly vhdx: string;
+  readonly vmdk: string;
+  readonly vdi: string;
+  /** A streamOptimized VMDK. */
+  readonly stream: string;
+  readonly qcow: string;
   readonly full: string;
   readonly empty: string;
   readonly small: string;
@@ -60,6 +67,12 @@ export function makeMaterial(folder: string, size: number = 6 * GiB): Material {
     qcow2: name('mixed.qcow2'),
     zlib: name('zlib.qcow2'),
     copy: name('copy.qcow2'),
+    vpc: name('mixed.vhd'),
+    vhdx: name('mixed.vhdx'),
+    vmdk: name('mixed.vmdk'),
+    vdi: name('mixed.vdi'),
+    stream: name('stream.vmdk'),
+    qcow: name('mixed.qcow'),
     full: name('full-1T.qcow2'),
     empty: name('empty-64T.qcow2'),
     small: name('small.qcow2'),
@@ -68,6 +81,10 @@ export function makeMaterial(folder: string, size: number = 6 * GiB): Material {
   qemuImg('convert', '-O', 'qcow2', material.raw, material.qcow2);
   qemuImg('convert', '-O', 'qcow2', material.raw, material.copy);
   qemuImg('convert', '-c', '-O', 'qcow2', material.raw, material.zlib);
+  for (const format of ['vpc', 'vhdx', 'vmdk', 'vdi', 'qcow'] as const) {
+    qemuImg('convert', '-O', format, material.raw, material[format]);
+  }
+  qemuImg('convert', '-O', 'vmdk', '-o', 'subformat=streamOptimized', material.raw, material.stream);
   qemuImg('create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata', material.full, '1T');
   qemuImg('create', '-q', '-f', 'qcow2', '-o', `cluster_size=${64 * KiB}`, material.empty, '64T');
   qemuImg('create', '-q', '-f', 'qcow2', material.small, '1G');

@@ -10,6 +10,34 @@ export interface Row {
   readonly theirArgs?: (material: Material, out: string) => readonly string[];
 }
 
+const stream = 'subformat=streamOptimized';
+
+/** The formats beside raw and qcow2, both ways. */
+const otherFormats: readonly Row[] = [
+  ...(
+    [
+      ['vhd', 'vpc'],
+      ['vhdx', 'vhdx'],
+      ['vmdk', 'vmdk'],
+      ['vdi', 'vdi'],
+    ] as const
+  ).flatMap(([name, format]): Row[] => [
+    { name: `raw → ${name}`, target: '≤ 0.9', args: (m, out) => ['convert', '-O', format, m.raw, out] },
+    { name: `${name} → raw`, target: '≤ 0.9', args: (m, out) => ['convert', '-O', 'raw', m[format], out] },
+  ]),
+  {
+    name: 'raw → streamOptimized vmdk',
+    target: '≤ 220 MiB',
+    args: (m, out) => ['convert', '-O', 'vmdk', '-o', stream, m.raw, out],
+  },
+  {
+    name: 'streamOptimized vmdk → raw',
+    target: '≤ 0.7, ≤ 220 MiB',
+    args: (m, out) => ['convert', '-O', 'raw', m.stream, out],
+  },
+  { name: 'qcow → raw', target: '≤ 0.9', args: (m, out) => ['convert', '-O', 'raw', m.qcow, out] },
+];
+
 export const rows: readonly Row[] = [
   { name: 'raw → raw', target: '≤ 0.9', args: (m, out) => ['convert', '-O', 'raw', m.raw, out] },
   { name: 'raw → qcow2', target: '≤ 0.9', args: (m, out) => ['convert', '-O', 'qcow2', m.raw, out] },
@@ -26,6 +54,7 @@ export const rows: readonly Row[] = [
     args: (m, out) => ['convert', '-c', '-O', 'qcow2', '-o', 'compression_type=zstd', m.raw, out],
   },
   { name: 'compressed qcow2 → raw', target: '≤ 0.7', args: (m, out) => ['convert', '-O', 'raw', m.zlib, out] },
+  ...otherFormats,
   { name: 'check, full 1 TiB qcow2', target: '≤ 0.6', args: (m) => ['check', m.full] },
   { name: 'map, full 1 TiB qcow2', target: '≤ 0.5', args: (m) => ['map', '--output=json', m.full] },
   { name: 'compare identical qcow2', target: '≤ 1.0', args: (m) => ['compare', m.qcow2, m.copy] },

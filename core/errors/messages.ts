@@ -1,6 +1,7 @@
 // Every error code of the engine and its sentence, in one table; where qemu-img has a sentence for the case, it is the same.
 import { luksMessages } from './messages/luks.ts';
 import { catalogueMessages } from './messages/catalogue.ts';
+import { compactMessages } from './messages/compact.ts';
 import { guestMessages } from './messages/guest.ts';
 import { inPlaceMessages } from './messages/in-place.ts';
 import { layersMessages } from './messages/layers.ts';
@@ -17,6 +18,7 @@ import { vhdMessages } from './messages/vhd.ts';
 import { vhdxMessages } from './messages/vhdx.ts';
 import { vmdkMessages } from './messages/vmdk.ts';
 import type { ErrorDetail, Sentence } from './sentence.ts';
+import { workbenchMessages } from './messages/workbench.ts';
 
 export type { ErrorDetail };
 
@@ -59,6 +61,7 @@ const table = {
     `The file can be read as ${d.first} and as ${d.second}, and means something else in each; say which it is (-f)`,
   'format/no-create': (d) => `Format driver '${d.name}' does not support image creation`,
   'format/foreign': (d) => `This is ${d.label}, which is not supported here: ${d.instead}`,
+  'format/foreign-name': (d) => `The format '${d.name}' (${d.label}) is not supported here: ${d.instead}`,
   'format/read-only': (d) => `${d.format} images are only read here`,
   'gate/loop': (d) => `Backing file '${d.name}' creates an infinite loop.`,
   'gate/depth': (d) => `The backing chain is deeper than ${d.allowed} images`,
@@ -83,12 +86,14 @@ const table = {
   'raw/size': (d) => `A raw image holds ${d.size} bytes; ${d.found} was asked`,
 
   ...catalogueMessages,
+  ...compactMessages,
   ...guestMessages,
   ...inPlaceMessages,
   ...resizeMessages,
   ...snapshotMessages,
   ...layersMessages,
   ...operationMessages,
+  ...workbenchMessages,
   ...undoMessages,
   ...qcow2Messages,
   ...qcowMessages,

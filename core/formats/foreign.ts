@@ -6,6 +6,8 @@ import { diskContent } from './raw/content.ts';
 export interface Foreign {
   /** The name for people. */
   readonly label: string;
+  /** The name that qemu-img has for it, if it has one. */
+  readonly name?: string;
   /** What to do with such a file. */
   readonly instead: string;
   /** Do these first and last bytes of a file of `size` bytes belong to it? */
@@ -50,12 +52,18 @@ const asItIs = 'state the format raw (-f raw) to take it byte by byte as it is';
 const foreign: readonly Foreign[] = [
   {
     label: 'a cow image of early QEMU',
+    name: 'cow',
     instead: 'convert it to raw with a QEMU of version 2.1 or older first',
     matches: isCow,
   },
-  { label: 'a Parallels disk', instead: convert('parallels'), matches: isParallels },
-  { label: 'a Bochs disk', instead: convert('bochs'), matches: starts('Bochs Virtual HD Image\0') },
-  { label: 'a cloop image', instead: convert('cloop'), matches: starts('#!/bin/sh\n#V2.0 Format\n') },
+  { label: 'a Parallels disk', name: 'parallels', instead: convert('parallels'), matches: isParallels },
+  { label: 'a Bochs disk', name: 'bochs', instead: convert('bochs'), matches: starts('Bochs Virtual HD Image\0') },
+  {
+    label: 'a cloop image',
+    name: 'cloop',
+    instead: convert('cloop'),
+    matches: starts('#!/bin/sh\n#V2.0 Format\n'),
+  },
   {
     label: 'an encrypted Apple disk image',
     instead: 'convert it with hdiutil on a Mac (hdiutil convert -format UDTO) first',
@@ -63,6 +71,7 @@ const foreign: readonly Foreign[] = [
   },
   {
     label: 'an Apple disk image (DMG)',
+    name: 'dmg',
     instead: 'convert it to raw with qemu-img (-f dmg) or hdiutil (hdiutil convert -format UDTO) first',
     matches: hasUdifTrailer,
   },
@@ -113,4 +122,11 @@ export function refuseForeign(head: Uint8Array, tail: Uint8Array, size: number):
   const found = recogniseForeign(head, tail, size);
   if (found === null) return;
   throw new ImageError('format/foreign', { label: found.label, instead: found.instead });
+}
+
+/** Throws `format/foreign-name` if `name` is what qemu-img calls a foreign format. */
+export function refuseForeignName(name: string): void {
+  const found = foreign.find((one) => one.name === name);
+  if (found === undefined) return;
+  throw new ImageError('format/foreign-name', { name, label: found.label, instead: found.instead });
 }

@@ -2,7 +2,7 @@
 import type { Storage } from '../block/storage.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from './driver.ts';
-import { refuseForeign } from './foreign.ts';
+import { refuseForeign, refuseForeignName } from './foreign.ts';
 import { luks } from './luks/driver.ts';
 import { ovaDriver } from './ova/driver.ts';
 import { qcow } from './qcow/driver.ts';
@@ -39,9 +39,10 @@ export function findDriver(name: string): FormatDriver | null {
   return drivers.find((driver) => driver.id === name) ?? null;
 }
 
-/** The driver called `name`. Throws `format/unknown`. */
+/** The driver called `name`. Throws `format/unknown`, `format/foreign-name`. */
 export function driverNamed(name: string): FormatDriver {
   const driver = findDriver(name);
+  if (driver === null) refuseForeignName(name);
   if (driver === null) throw new ImageError('format/unknown', { name });
   return driver;
 }

@@ -146,3 +146,16 @@ describe('raw disks', () => {
     expect(content(file(65536, [510, '\x55\xaa']))).toBeNull();
   });
 });
+
+it.each([
+  ['parallels', 'qemu-img (-f parallels)'],
+  ['bochs', 'qemu-img (-f bochs)'],
+  ['cloop', 'qemu-img (-f cloop)'],
+  ['dmg', 'hdiutil convert'],
+  ['cow', 'QEMU of version 2.1'],
+])('a stated format %s is refused with what to do, whatever the file holds', (format, instead) => {
+  const name = file(1024);
+  expect(() => openImage(name, { format })).toThrow(
+    expect.objectContaining({ code: 'format/foreign-name', message: expect.stringContaining(instead) }),
+  );
+});
