@@ -24,6 +24,8 @@ export interface CommandSpec<Key extends string = string> {
   readonly lastWord?: string;
   /** False: it opens no image. */
   readonly opensImages?: boolean;
+  /** It changes images in place, and has `--no-undo`. */
+  readonly changesInPlace?: boolean;
   /** Paragraphs after the options. */
   readonly notes?: readonly string[];
   /** A command line (without the program's name) and what it does. */

@@ -8,6 +8,7 @@ import { describeJson, describeWords, type Description } from './description.ts'
 import { chosenPolicy } from './gate-policy.ts';
 import { flatJson } from './json.ts';
 import { CommandError, openFailure } from './print.ts';
+import { chosenUndo } from './undo-option.ts';
 
 /** An image as the command line names it. */
 export interface NamedImage {
@@ -68,6 +69,7 @@ export function nameImage(name: string, how: NamingOptions = {}): NamedImage {
     format: how.format ?? null,
     ...(how.share === true ? { share: true } : {}),
     ...chosenPolicy(),
+    ...chosenUndo(),
     ...(how.cache === undefined ? {} : { cache: how.cache }),
     ...(how.writable === true ? { writable: true } : {}),
     ...(how.secret === undefined ? {} : { secret: how.secret }),

@@ -3,6 +3,7 @@ import { parseArguments } from './args.ts';
 import { commands, missingCommands } from './commands.ts';
 import { followEverywhere, withFollowAll } from './gate-policy.ts';
 import { isLevel10, programName } from './level.ts';
+import { keepNoJournals, tellOfJournals, withNoUndo } from './undo-option.ts';
 import { CommandError, flushOut, outLine, reportFailure, UsageError } from './print.ts';
 
 /** Runs what `argv` asks for. Never throws; everything has been printed when it resolves. */
@@ -24,13 +25,15 @@ async function dispatch(argv: readonly string[]): Promise<number> {
   const entry = commands.find(({ name }) => name === first);
   if (entry === undefined) throw unknownCommand(first);
   const command = await entry.load();
-  const spec = withFollowAll(command.spec);
+  const spec = withNoUndo(withFollowAll(command.spec));
   const args = parseArguments(spec, rest);
   if (args.help) {
     (await import('./usage.ts')).printCommandHelp(spec);
     return 0;
   }
   if (args.has('followAll')) followEverywhere();
+  if (args.has('noUndo')) keepNoJournals();
+  tellOfJournals();
   return command.run(args);
 }
 

@@ -16,6 +16,7 @@ export const spec = defineCommand({
   name: 'amend',
   summary: 'change options of an image that is there',
   operands: 'FILE',
+  changesInPlace: true,
   options: {
     options: {
       short: 'o',

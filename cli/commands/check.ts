@@ -15,6 +15,7 @@ export const spec = defineCommand({
   name: 'check',
   summary: 'look for errors in the structures of an image',
   operands: 'FILE',
+  changesInPlace: true,
   options: {
     format: sharedOptions.format,
     repair: {

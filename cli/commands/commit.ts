@@ -14,6 +14,7 @@ export const spec = defineCommand({
   name: 'commit',
   summary: 'write what an overlay holds into the image below it',
   operands: 'FILE',
+  changesInPlace: true,
   options: {
     format: sharedOptions.format,
     cache: {

@@ -6,6 +6,7 @@ import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
 import { nameImage, type NamedImage } from '../image-options.ts';
 import { inDictionaryOrder, prettyJson, type Json } from '../json.ts';
 import { actsAsQemuImg, isLevel10 } from '../level.ts';
+import { localTime } from '../local-time.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, outLine, UsageError } from '../print.ts';
@@ -197,16 +198,6 @@ export function printSnapshots(snapshots: readonly SnapshotFacts[]): void {
       row(snapshot.id, snapshot.name, humanSize(snapshot.vmStateSize), localTime(snapshot.dateSeconds), clock, count),
     );
   }
-}
-
-/** `2026-11-20 15:49:29` where we are. */
-function localTime(seconds: number): string {
-  const date = new Date(seconds * 1000);
-  const two = (value: number): string => String(value).padStart(2, '0');
-  return (
-    `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ` +
-    `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`
-  );
 }
 
 function dashedTree(tree: FactTree): FactTree {

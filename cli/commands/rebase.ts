@@ -12,6 +12,7 @@ export const spec = defineCommand({
   name: 'rebase',
   summary: 'put another image below an overlay, or none',
   operands: 'FILE',
+  changesInPlace: true,
   options: {
     format: sharedOptions.format,
     backing: {

@@ -17,6 +17,7 @@ export const spec = defineCommand({
   name: 'resize',
   summary: 'give the disk of an image another size',
   operands: 'FILE [+|-]SIZE',
+  changesInPlace: true,
   lastWord: 'Not enough arguments',
   options: {
     format: sharedOptions.format,

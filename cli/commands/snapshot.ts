@@ -15,6 +15,7 @@ export const spec = defineCommand({
   name: 'snapshot',
   summary: 'list, take, apply or delete snapshots inside an image',
   operands: 'FILE',
+  changesInPlace: true,
   options: {
     list: { short: 'l', long: ['list'], meaning: 'list the snapshots (the default)' },
     create: { short: 'c', long: ['create'], argument: 'NAME', meaning: 'take a snapshot of the disk as it is' },

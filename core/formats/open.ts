@@ -159,12 +159,13 @@ function closingOnFailure<T>(storage: Storage, work: () => T): T {
 }
 
 /** How the layer below an image opened with `options` is opened: what goes for the whole chain, and what was said of that layer. */
-export function optionsBelow({ policy, share, cache, secret, guestData, below }: OpenOptions): OpenOptions {
+export function optionsBelow({ policy, share, cache, secret, guestData, undo, below }: OpenOptions): OpenOptions {
   return {
     ...(policy === undefined ? {} : { policy }),
     share: share === true,
     cache,
     secret,
+    undo,
     ...(guestData === undefined ? {} : { guestData }),
     ...below,
   };

@@ -1,4 +1,5 @@
 // Changing an image that somebody depends on: opened for writing, changed, made to last, closed, whatever happens.
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { UndoJournal } from '../block/journal/undo-journal.ts';
 import { isWritable, type WritableNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
@@ -32,7 +33,7 @@ export interface WritableImage {
  * it is kept, and only serves failures while we stand in for qemu-img). When `change` throws, everything it did is put back; without a
  * journal (`none`, a block device, no room) it stands as the format's order of writes left it. Throws what opening throws,
  * `in-place/read-only` where the format is only read here, `in-place/dependents` for an image that others read through, and what
- * `change` throws.
+ * `change` throws. A change inside a change is finished, or put back, together with the one around it.
  */
 export async function changeInPlace<Result>(
   path: string,
@@ -40,7 +41,9 @@ export async function changeInPlace<Result>(
   change: (image: WritableImage) => Result | Promise<Result>,
 ): Promise<Result> {
   refuseDependents(path, options);
-  const journal = journalOf(path, options);
+  const outer = around.getStore() ?? null;
+  const journal = journalOf(path, options, outer);
+  if (journal === null) outer?.giveUp('a part of it has no journal');
   const { wrap } = options.open;
   let opened: OpenedImage | null = null;
   try {
@@ -51,11 +54,13 @@ export async function changeInPlace<Result>(
     opened = openImage(path, { ...options.open, writable: true, wrap: watched });
     const { node, driver } = opened;
     if (!isWritable(node)) throw new ImageError('in-place/read-only', { format: driver.id }, { file: path });
-    const result = await change({ path, node, driver });
+    const image = { path, node, driver };
+    const result = await around.run(journal, () => change(image));
     node.flush();
     // Closing may write too (the mark of a clean end); the journal keeps the files open until it is done itself.
     node.close();
-    journal?.seal();
+    if (outer === null) journal?.seal();
+    else journal?.park();
     return result;
   } catch (error) {
     closeQuietly(opened);
@@ -73,14 +78,22 @@ function closeQuietly(opened: OpenedImage | null): void {
   }
 }
 
-function journalOf(path: string, { verb, description, open }: InPlaceOptions): UndoJournal | null {
+/** The journal of the change that the code runs in; null: it has none. */
+const around = new AsyncLocalStorage<UndoJournal | null>();
+
+function journalOf(
+  path: string,
+  { verb, description, open }: InPlaceOptions,
+  outer: UndoJournal | null,
+): UndoJournal | null {
   const mode: UndoMode = open.undo ?? (process.env.PLATTER_PROGNAME === 'qemu-img' ? 'rollback' : 'keep');
   if (mode === 'none') return null;
   const lasting = open.cache !== 'unsafe';
-  return new UndoJournal(path, { verb, command: description ?? verb, keep: mode === 'keep', lasting });
+  return new UndoJournal(path, { verb, command: description ?? verb, keep: mode === 'keep', lasting }, outer);
 }
 
-function refuseDependents(path: string, options: InPlaceOptions): void {
+/** Throws `in-place/dependents`. */
+export function refuseDependents(path: string, options: Pick<InPlaceOptions, 'dependents' | 'force'>): void {
   if (options.force === true) return;
   const dependents = options.dependents?.(path) ?? [];
   if (dependents.length === 0) return;

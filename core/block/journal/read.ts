@@ -3,7 +3,7 @@ import { crc32c } from '../../bytes/checksum.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { Storage } from '../storage.ts';
 import { alignUp } from '../units.ts';
-import type { About } from './write.ts';
+import type { About, Group } from './write.ts';
 import {
   fileStruct,
   headStruct,
@@ -58,6 +58,8 @@ export interface Journal extends About {
   /** `running`: the verb ended early, or is being taken back; `done`: it finished. */
   readonly state: 'running' | 'done';
   readonly files: readonly JournalFile[];
+  /** Null: the verb changed this image alone. */
+  readonly group: Group | null;
   readonly nonce: number;
   /** Where the next record belongs, and the number of its batch. */
   readonly end: number;
@@ -160,6 +162,7 @@ class Parts {
   readonly #storage: Storage;
   #about: About = { verb: '', command: '' };
   #state: Journal['state'] = 'running';
+  #group: Group | null = null;
   readonly #files: OpenFile[] = [];
 
   constructor(storage: Storage) {
@@ -201,6 +204,10 @@ class Parts {
         this.#takeResults(this.#payload(head, payloadAt), wrong);
         this.#state = 'done';
         return;
+      case recordType.group:
+        this.#group = groupOf(this.#payload(head, payloadAt));
+        if (this.#group === null) throw wrong('a group that cannot be read');
+        return;
       case recordType.undoing:
         this.#state = 'running';
         return;
@@ -218,7 +225,7 @@ class Parts {
       }
       return { ...row, old, fresh, result };
     });
-    return { ...rest, ...this.#about, state: this.#state, files };
+    return { ...rest, ...this.#about, state: this.#state, group: this.#group, files };
   }
 
   #fileAt(head: RecordHead, wrong: (what: string) => ImageError): OpenFile {
@@ -254,15 +261,27 @@ class Parts {
 
 /** Verb and command for messages; text that is not what we write says nothing. */
 function aboutOf(bytes: Uint8Array): About {
-  let read: unknown;
-  try {
-    read = JSON.parse(Buffer.from(bytes).toString('utf8'));
-  } catch {
-    return { verb: '', command: '' };
-  }
-  const fields = (typeof read === 'object' && read !== null ? read : {}) as Record<string, unknown>;
+  const { verb, command } = fieldsOf(bytes);
   const text = (value: unknown): string => (typeof value === 'string' ? value.slice(0, 4096) : '');
-  return { verb: text(fields.verb), command: text(fields.command) };
+  return { verb: text(verb), command: text(command) };
+}
+
+const mostMembers = 256;
+
+function groupOf(bytes: Uint8Array): Group | null {
+  const { id, members } = fieldsOf(bytes);
+  if (typeof id !== 'string' || !Array.isArray(members) || members.length > mostMembers) return null;
+  return members.every((member) => typeof member === 'string') ? { id, members } : null;
+}
+
+/** The fields of a JSON object; none where it is something else. */
+function fieldsOf(bytes: Uint8Array): Record<string, unknown> {
+  try {
+    const read: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'));
+    return typeof read === 'object' && read !== null ? (read as Record<string, unknown>) : {};
+  } catch {
+    return {}; // not JSON
+  }
 }
 
 function damaged(storage: Storage, offset: number, what: string): ImageError {

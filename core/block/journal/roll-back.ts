@@ -1,9 +1,9 @@
 // Putting old bytes back where a verb changed a file.
 import type { Storage } from '../storage.ts';
-import type { Journal, JournalFile } from './read.ts';
+import type { JournalFile } from './read.ts';
 import { removeJournal } from './place.ts';
 import { largestPiece } from './spec.ts';
-import { JournalWriter } from './write.ts';
+import type { JournalWriter } from './write.ts';
 
 /** A file of the journal, and the file itself, open for writing. */
 export interface FileToRestore {
@@ -13,23 +13,19 @@ export interface FileToRestore {
 
 /**
  * Makes the files what they were before the verb, flushes them and removes the journal. Ended in the middle, it can be begun again.
- * Owns `storage`, the open journal. Gives the bytes that were put back. Throws `storage/*`.
+ * Owns `storage`, the open journal, which `writer` (`JournalWriter.takingBack`) has marked. Throws `storage/*`.
  */
-export function rollBack(journal: Journal, storage: Storage, files: readonly FileToRestore[]): number {
-  let bytes = 0;
+export function rollBack(writer: JournalWriter, storage: Storage, files: readonly FileToRestore[]): void {
   try {
-    const writer = JournalWriter.takingBack(storage, journal);
-    for (const { file, storage: target } of files) bytes += restore(file, target, storage, () => writer.touch());
+    for (const { file, storage: target } of files) restore(file, target, storage, () => writer.touch());
     for (const { storage: target } of files) target.flush();
   } finally {
     storage.close();
   }
   removeJournal(storage.name, true);
-  return bytes;
 }
 
-function restore(file: JournalFile, target: Storage, journal: Storage, atWork: () => void): number {
-  let bytes = 0;
+function restore(file: JournalFile, target: Storage, journal: Storage, atWork: () => void): void {
   if (target.size < file.size) target.truncate(file.size);
   const buffer = new Uint8Array(largestPiece);
   for (const { offset, length, at } of file.old) {
@@ -42,8 +38,6 @@ function restore(file: JournalFile, target: Storage, journal: Storage, atWork: (
         target.writeAt(piece, offset + done);
       }
     }
-    bytes += length;
   }
   if (target.size > file.size) target.truncate(file.size);
-  return bytes;
 }

@@ -10,6 +10,7 @@ import { readJournal, type Journal, type JournalFile } from './read.ts';
 import { rollBack, type FileToRestore } from './roll-back.ts';
 import { foreignPage } from './verify.ts';
 import { JournalView } from './view.ts';
+import { JournalWriter } from './write.ts';
 
 /** How an image is being opened. */
 export interface Opening {
@@ -76,7 +77,7 @@ function settle(journal: Journal, storage: Storage, name: string, image: Storage
       return asItIs;
     }
     if (opening.writable) {
-      rollBack(journal, storage, files);
+      rollBack(JournalWriter.takingBack(storage, journal), storage, files);
       notice(new ImageError('undo/rolled-back', { verb: journal.verb, name }, { file: storage.name }));
       return asItIs;
     }
@@ -118,7 +119,7 @@ export function openAll(journal: Journal, storage: Storage, image: Storage, open
 }
 
 /** Why the files are not what the verb left when it ended early; null: they are. */
-function foreign(storage: Storage, files: readonly FileToRestore[]): string | null {
+export function foreign(storage: Storage, files: readonly FileToRestore[]): string | null {
   const last = storage.descriptor === null ? 0n : markOf(storage.descriptor, storage.name).modified;
   for (const { file, storage: target } of files) {
     const { descriptor } = target;

@@ -40,13 +40,15 @@ export const recordType = {
   done: 9,
   /** The verb is being taken back: as if it had never finished. */
   undoing: 10,
+  /** Images that the verb changed together with this one, this one among them. Payload: JSON with `id` and `members`, paths. */
+  group: 11,
 } as const;
 
 export const recordMagic = 0x524a4c50;
 
 export const recordStruct = struct('Record', 'little', 48, {
   magic: field(0, u32, 'PLJR'),
-  type: field(4, u32, 'kind of record', { min: 1, max: 10 }),
+  type: field(4, u32, 'kind of record', { min: 1, max: 11 }),
   file: field(8, u32, 'id of the file: the place of its record among those of files'),
   batch: field(
     12,

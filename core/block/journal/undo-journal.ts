@@ -1,4 +1,5 @@
 // The journal of one verb while it works: changes are held back in their order, what they overwrite is written down first, then they are made.
+import crypto from 'node:crypto';
 import path from 'node:path';
 import { ImageError } from '../../errors/image-error.ts';
 import type { Storage } from '../storage.ts';
@@ -11,7 +12,7 @@ import { freeSpace, journalPath, markOf, realPath, type FileMark } from './place
 import { readJournal } from './read.ts';
 import { rollBack } from './roll-back.ts';
 import { largestPiece, sectorSize } from './spec.ts';
-import { cannotKeep, JournalFull, JournalWriter, type About } from './write.ts';
+import { cannotKeep, JournalFull, JournalWriter, type About, type Group } from './write.ts';
 
 export interface UndoOptions extends About {
   /** Keep the journal when the verb has finished, so that it can be taken back. Otherwise it only serves a verb that ends early. */
@@ -37,6 +38,8 @@ const usualLimit = GiB;
 export class UndoJournal {
   readonly #name: string;
   readonly #options: UndoOptions;
+  readonly #outer: UndoJournal | null;
+  readonly #parked: UndoJournal[] = [];
   readonly #files: JournaledStorage[] = [];
   readonly #marks: FileMark[] = [];
   #state: 'idle' | 'running' | 'off' | 'ended' = 'idle';
@@ -47,10 +50,11 @@ export class UndoJournal {
   /** What making changes threw: the verb cannot go on. */
   #broken: { error: unknown } | null = null;
 
-  /** `name`: the image. */
-  constructor(name: string, options: UndoOptions) {
+  /** `name`: the image. `outer`: the journal of the change that this one happens in; null: of none. */
+  constructor(name: string, options: UndoOptions, outer: UndoJournal | null = null) {
     this.#name = name;
     this.#options = options;
+    this.#outer = outer;
   }
 
   /** The file of the image that plays `role`, seen through the journal. A block device, or what is no file, is left as it is. */
@@ -58,8 +62,7 @@ export class UndoJournal {
     if (!storage.writable || this.#state === 'off') return storage;
     if (storage.descriptor === null || storage.identity?.startsWith('device:') === true) {
       // Of an image, all files are put back or none.
-      this.drain();
-      this.#giveUp(`'${storage.name}' is not a file beside which a journal can lie`);
+      this.giveUp(`'${storage.name}' is not a file beside which a journal can lie`);
       return storage;
     }
     const mark = { ...markOf(storage.descriptor, storage.name), size: storage.size };
@@ -172,28 +175,56 @@ export class UndoJournal {
     return this.#marks[file.id]?.size ?? 0;
   }
 
-  /** The verb has finished: all its changes are made and last. True when it can be taken back. Throws `storage/*`. */
+  /**
+   * This image was changed inside the change of another one (commit: the image inside that of its base). It is finished, or put back,
+   * together with that one, and after it: what this image gave up because the other one holds it now is given up last.
+   */
+  park(): void {
+    if (this.#outer === null) throw new Error('there is nothing to wait for');
+    this.#outer.#parked.push(this);
+  }
+
+  /** The verb has finished: all changes, those of parked journals too, are made and last. True when it can be taken back. Throws `storage/*`. */
   seal(): boolean {
+    const all = [this, ...this.#parkedWithin()];
+    for (const journal of all) journal.#finishChanges();
+    const changed = all.filter((journal) => journal.#state === 'running');
+    const members = changed.map((journal) => realPath(journal.#name));
+    const group = members.length > 1 ? { id: crypto.randomUUID(), members } : null;
+    let kept = changed.length > 0;
+    for (const journal of all) kept = journal.#finish(group) && kept;
+    return kept;
+  }
+
+  *#parkedWithin(): Generator<UndoJournal, void, void> {
+    for (const journal of this.#parked) {
+      yield journal;
+      yield* journal.#parkedWithin();
+    }
+  }
+
+  #finishChanges(): void {
     this.checkUsable();
     this.drain();
+    if (this.#state === 'running' && this.#options.lasting) for (const file of this.#files) file.flushIfChanged();
+  }
+
+  #finish(group: Group | null): boolean {
     const writer = this.#writer;
-    if (this.#state !== 'running' || writer === null) {
-      this.#end();
-      return false;
-    }
-    if (this.#options.lasting) for (const file of this.#files) file.flushIfChanged();
-    const { keep } = this.#options;
-    if (keep) {
-      writer.done(
-        this.#files.slice(0, this.#named).map(({ inner, touched }, i) => {
+    const kept = this.#state === 'running' && writer !== null && this.#options.keep;
+    if (this.#state === 'running' && writer !== null) {
+      if (kept) {
+        const files = this.#files.slice(0, this.#named);
+        const results = files.map(({ inner, touched }, i) => {
           const before = this.#marks[i] as FileMark;
           return touched && inner.descriptor !== null ? markOf(inner.descriptor, inner.name) : before;
-        }),
-      );
-      writer.close();
-    } else writer.remove();
+        });
+        writer.done(results, group);
+        writer.close();
+      } else writer.remove();
+    }
     this.#end();
-    return keep;
+    return kept;
   }
 
   /**
@@ -201,6 +232,7 @@ export class UndoJournal {
    * again (`undo/left`). Never throws for faults of the host.
    */
   rollBack(): void {
+    for (const journal of [...this.#parked].reverse()) journal.rollBack();
     if (this.#state === 'ended') return;
     const writer = this.#writer;
     this.#held = [];
@@ -217,7 +249,7 @@ export class UndoJournal {
           const files = journal.files.map((file) => ({ file, ours: this.#files[file.id] as JournaledStorage }));
           const touched = files.filter(({ ours }) => ours.touched);
           rollBack(
-            journal,
+            JournalWriter.takingBack(storage, journal),
             storage,
             touched.map(({ file, ours }) => ({ file, storage: ours.inner })),
           );
@@ -284,8 +316,12 @@ export class UndoJournal {
     }
   }
 
-  /** Goes on without a journal: a verb that ends early now leaves what the format's order of writes makes of it. */
+  /**
+   * Goes on without a journal: a verb that ends early now leaves what the format's order of writes makes of it. The change around this
+   * one does so too: what it has must last before this image gives anything up for it.
+   */
   #giveUp(reason: string): void {
+    this.#outer?.giveUp(reason);
     this.#state = 'off';
     const writer = this.#writer;
     this.#writer = null;
@@ -294,6 +330,13 @@ export class UndoJournal {
     notice(
       new ImageError('undo/not-kept', { name: this.#name, verb: this.#options.verb, reason }, { file: this.#name }),
     );
+  }
+
+  /** From now on changes go straight to the host, and a flush is one. Throws `storage/*`. */
+  giveUp(reason: string): void {
+    if (!this.watching) return;
+    this.drain();
+    if (this.watching) this.#giveUp(reason);
   }
 
   /** Writes down what stands in `start`…`end` of the old file, as far as that was not done before. */

@@ -31,6 +31,13 @@ export interface About {
   readonly command: string;
 }
 
+/** Images that one verb changed together: they are taken back together. */
+export interface Group {
+  readonly id: string;
+  /** Absolute paths, in the order in which they were finished. */
+  readonly members: readonly string[];
+}
+
 /** Thrown when a journal would become larger than it may; nothing that it should have protected was done yet. */
 export class JournalFull extends Error {}
 
@@ -121,7 +128,7 @@ export class JournalWriter {
   record(type: RecordName, place: { file?: number; offset?: number; length?: number }, payload?: Uint8Array): void {
     const length = payload?.length ?? 0;
     if (this.#end + this.#gathered + recordStruct.size + length > this.#limit || this.#records >= mostRecords) {
-      if (type !== 'done' && type !== 'undoing') throw new JournalFull();
+      if (type !== 'done' && type !== 'undoing' && type !== 'group') throw new JournalFull();
     }
     this.#records++;
     const head = recordStruct.serialise({
@@ -169,8 +176,9 @@ export class JournalWriter {
     this.#batch++;
   }
 
-  /** The verb is done and this is what it left. Throws `storage/write`, `storage/flush`. */
-  done(results: readonly FileMark[]): void {
+  /** The verb is done and this is what it left; `group`: with others. Throws `storage/write`, `storage/flush`. */
+  done(results: readonly FileMark[], group: Group | null): void {
+    if (group !== null) this.record('group', {}, Buffer.from(JSON.stringify(group)));
     const rows = results.map(({ size, modified, changed }) => resultStruct.serialise({ size, modified, changed }));
     this.record('done', {}, Buffer.concat(rows));
     this.#send();
