@@ -89,7 +89,8 @@ export class JournaledStorage implements Storage {
       return;
     }
     for (let done = 0; done < from.length; done += longWrite) {
-      const bytes = from.slice(done, done + longWrite);
+      // A copy: the caller uses its buffer again before this is written (`slice` of a Buffer would be a view).
+      const bytes = Uint8Array.from(from.subarray(done, done + longWrite));
       const at = offset + done;
       this.#fill(at, bytes.length, (page, start, source) =>
         page.set(bytes.subarray(source, source + page.length - start), start),
