@@ -1,0 +1,67 @@
+// The thread of one job: runs one piece of work, tells how far it is, ends.
+import { parentPort, workerData } from 'node:worker_threads';
+import { ImageError, type WireError } from '../../errors/image-error.ts';
+import type { Job, Progress } from '../../job.ts';
+import { shouldStop, waitWhileAsked, type ControlWords } from './control.ts';
+import { works } from './works.ts';
+import type { WorkName } from './works.ts';
+
+/** What the thread is started with. */
+export interface ThreadTask {
+  readonly work: WorkName;
+  readonly params: unknown;
+  readonly control: ControlWords;
+  /** Passphrases by name; in memory only. */
+  readonly secrets: Readonly<Record<string, string>>;
+  readonly catalogue: string;
+}
+
+/** What it says. Exactly one of the last three comes last. */
+export type ThreadMessage =
+  | { readonly kind: 'progress'; readonly progress: Progress }
+  | { readonly kind: 'log'; readonly text: string }
+  | { readonly kind: 'done'; readonly result: unknown }
+  | { readonly kind: 'fault'; readonly error: WireError }
+  | { readonly kind: 'bug'; readonly stack: string };
+
+/** Milliseconds between two messages of progress at least. */
+const progressEvery = 50;
+
+function threadJob(control: ControlWords, say: (message: ThreadMessage) => void): Job {
+  let last = -Infinity;
+  let phase = '';
+  return {
+    progress(progress) {
+      const now = performance.now();
+      if (progress.phase === phase && progress.done < progress.total && now - last < progressEvery) return;
+      last = now;
+      ({ phase } = progress);
+      say({ kind: 'progress', progress });
+    },
+    throwIfCancelled() {
+      waitWhileAsked(control);
+      if (shouldStop(control)) throw new ImageError('request/cancelled');
+    },
+  };
+}
+
+async function perform(task: ThreadTask, say: (message: ThreadMessage) => void): Promise<ThreadMessage> {
+  try {
+    const context = {
+      job: threadJob(task.control, say),
+      log: (text: string) => say({ kind: 'log', text }),
+      secrets: task.secrets,
+      catalogue: task.catalogue,
+    };
+    return { kind: 'done', result: await works[task.work].run(task.params, context) };
+  } catch (error) {
+    if (error instanceof ImageError) return { kind: 'fault', error: error.toWire() };
+    return { kind: 'bug', stack: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+  }
+}
+
+const port = parentPort;
+if (port !== null) {
+  const say = (message: ThreadMessage): void => port.postMessage(message);
+  say(await perform(workerData as ThreadTask, say));
+}
