@@ -27,7 +27,8 @@ export const spec = defineCommand({
       short: 'b',
       long: ['base'],
       argument: 'BASE',
-      meaning: 'commit into this image of the chain, not the one directly below; implies -d. Images in between lose their meaning',
+      meaning:
+        'commit into this image of the chain, not the one directly below; implies -d. Images in between lose their meaning',
     },
     drop: { short: 'd', long: ['drop'], meaning: 'leave FILE as it is: it will be deleted' },
     rate: {

@@ -26,7 +26,8 @@ export const spec = defineCommand({
     unsafe: {
       short: 'u',
       long: ['backing-unsafe'],
-      meaning: 'change the link only: for a base that was moved or renamed. The content changes if BASE holds another disk',
+      meaning:
+        'change the link only: for a base that was moved or renamed. The content changes if BASE holds another disk',
     },
     compress: { short: 'c', long: ['compress'], meaning: 'store compressed what is copied into FILE' },
     cache: {
@@ -35,7 +36,11 @@ export const spec = defineCommand({
       argument: 'CACHE',
       meaning: 'cache mode for FILE: none, writeback, writethrough, directsync, unsafe (default: writeback)',
     },
-    sourceCache: { ...sharedOptions.cache, long: ['backing-cache', 'source-cache'], meaning: 'cache mode for the bases' },
+    sourceCache: {
+      ...sharedOptions.cache,
+      long: ['backing-cache', 'source-cache'],
+      meaning: 'cache mode for the bases',
+    },
     share: sharedOptions.share,
     imageOpts: sharedOptions.imageOpts,
     object: sharedOptions.object,

@@ -148,35 +148,34 @@ async function commitInto(
 ): Promise<CommitResult> {
   const drops = params.keep || params.base !== null;
   const relinks = base.identityFollowsContent === true;
-  const opened: BlockNode[] = [];
-  let below = lend(base);
-  try {
-    for (const layer of upper.slice(1).reverse()) {
-      const open = { ...layer.options, format: layer.format, backing: { node: below } };
-      below = openImage(layer.path, { ...open, writable: relinks }).node;
-      opened.push(below);
+  const chain: BlockNode[] = [];
+  /** Opens the layer over `below`, and those above it; then does the work. */
+  const climb = async (depth: number, below: BlockNode): Promise<CommitResult> => {
+    const layer = upper[depth];
+    if (layer === undefined) throw new Error('a commit without an image');
+    const open = { ...layer.options, format: layer.format, backing: { node: below } };
+    const isTop = depth === 0;
+    const go = async (node: BlockNode): Promise<CommitResult> => {
+      chain.push(node);
+      if (!isTop) return await climb(depth - 1, lend(node));
+      return { ...(await copyDown(base, node, upper, chain, params, job)), emptied: null };
+    };
+    if (!relinks && (drops || !isTop)) {
+      const { node } = openImage(layer.path, { ...open, writable: false });
+      try {
+        return await go(node);
+      } finally {
+        node.close();
+      }
     }
-    const [top] = upper;
-    if (top === undefined) throw new Error('a commit without an image');
-    const open = { ...top.options, format: top.format, backing: { node: below } };
-    if (drops && !relinks) {
-      const { node } = openImage(top.path, { ...open, writable: false });
-      opened.push(node);
-      return { ...(await copyDown(base, node, upper, opened, params, job)), emptied: null };
-    }
-    return await changeInPlace(
-      top.path,
-      { verb: 'commit', open, dependents: params.dependents, force: params.force },
-      async ({ node }) => {
-        const chain = [...opened, node];
-        const done = await copyDown(base, node, upper, chain, params, job);
-        if (drops) return { ...done, emptied: null };
-        return { ...done, emptied: empty(node, job) };
-      },
-    );
-  } finally {
-    for (const node of opened.reverse()) node.close();
-  }
+    const { dependents, force } = params;
+    const others = isTop ? dependents : undefined;
+    return await changeInPlace(layer.path, { verb: 'commit', open, dependents: others, force }, async ({ node }) => {
+      const done = await go(node);
+      return isTop && !drops ? { ...done, emptied: empty(node, job) } : done;
+    });
+  };
+  return await climb(upper.length - 1, lend(base));
 }
 
 /** `chain`: the open layers above the base, the lowest first. */

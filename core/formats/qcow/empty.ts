@@ -1,4 +1,5 @@
 // Giving the whole disk back to the layer below: an L1 table of nothing, and a file that ends behind it.
+import { alignUp } from '../../block/units.ts';
 import { header } from './spec.ts';
 import { tableBytes } from './tables.ts';
 import type { QcowWritableNode } from './write-node.ts';
@@ -14,7 +15,8 @@ export function emptyDisk(node: QcowWritableNode): void {
   entries.l1Moved();
   state.forgetTables();
   const name = fields.backing_file_offset === 0 ? 0 : fields.backing_file_offset + fields.backing_file_size;
-  const end = Math.max(header.size, fields.l1_table_offset + state.l1.length * 4, name);
+  // QEMU writes the table in sectors: the rest of the last one belongs to it.
+  const end = Math.max(header.size, fields.l1_table_offset + alignUp(state.l1.length * 4, 512), name);
   if (end < storage.size) storage.truncate(end);
   entries.startAt(end);
   storage.flush();

@@ -267,7 +267,7 @@ export class WritableVmdkNode extends VmdkNode implements WritableNode {
     try {
       parentCid = cidOf(parent);
     } finally {
-      parent.close();
+      if (parent !== this.backing) parent.close();
     }
     const text = withParent(this.descriptor.text, parentCid, reference.path);
     this.#rewrite(text, { parentCid, parentHint: reference.path });
