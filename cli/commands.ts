@@ -31,6 +31,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/commit.ts'),
   },
   {
+    name: 'compact',
+    summary: 'give back the space that an image takes in vain',
+    load: () => import('./commands/compact.ts'),
+  },
+  {
     name: 'compare',
     summary: 'say whether two images hold the same disk',
     load: () => import('./commands/compare.ts'),

@@ -1,4 +1,5 @@
 // Every error code of the engine and its sentence, in one table; where qemu-img has a sentence for the case, it is the same.
+import { bitmapMessages } from './messages/bitmap.ts';
 import { luksMessages } from './messages/luks.ts';
 import { catalogueMessages } from './messages/catalogue.ts';
 import { compactMessages } from './messages/compact.ts';
@@ -88,6 +89,7 @@ const table = {
   ...catalogueMessages,
   ...compactMessages,
   ...guestMessages,
+  ...bitmapMessages,
   ...inPlaceMessages,
   ...resizeMessages,
   ...snapshotMessages,

@@ -6,6 +6,8 @@ import type { Storage } from '../block/storage.ts';
 import type { HostOffset, HostRange } from '../block/units.ts';
 import type { Where } from '../errors/image-error.ts';
 import type { Job } from '../job.ts';
+import type { CompactDriver } from './compact-driver.ts';
+import type { BitmapDriver } from './bitmap-driver.ts';
 import type { FormatId } from './format-id.ts';
 
 /** How an image may reach other files. The policy is the caller's (`gate.ts`); a driver only asks. */
@@ -293,6 +295,10 @@ export interface FormatDriver {
    */
   repair?(node: BlockNode, what: 'leaks' | 'all', job: Job, tell?: (finding: Finding) => void): RepairCounts;
   measure?(request: MeasureRequest): Measurement;
+  /** Giving space back. Absent: not possible. */
+  readonly compact?: CompactDriver;
+  /** Persistent dirty bitmaps and their changes. Absent: the format has none. */
+  readonly dirtyBitmaps?: BitmapDriver;
   /** Bitmaps that are whole; null: this image cannot have any. Absent: the format has none. */
   bitmaps?(node: BlockNode): readonly BitmapFacts[] | null;
   readonly snapshots?: SnapshotDriver;

@@ -12,6 +12,7 @@ import type { FormatDriver, OpenGate, OptionValue } from '../formats/driver.ts';
 import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.ts';
 import { openImage, type OpenedImage, type OpenOptions } from '../formats/open.ts';
 import { createDriverNamed } from '../formats/registry.ts';
+import { withoutUnused } from '../guest/unused-space.ts';
 import type { Job } from '../job.ts';
 import { breather } from './breathe.ts';
 import { newTarget, shapeFrom, type NewTarget } from './target.ts';
@@ -22,6 +23,8 @@ export interface ConvertSource {
   readonly options: OpenOptions;
   /** Only this part of the disk. */
   readonly window?: GuestRange | undefined;
+  /** What the guest's file systems mark free reads as zeroes. */
+  readonly withoutUnused?: boolean;
 }
 
 export interface ConvertParams {
@@ -87,8 +90,9 @@ export async function convert(params: ConvertParams, job: Job): Promise<ConvertR
     for (const source of params.sources) opened.push(openImage(source.path, source.options));
     if (!params.salvage) await verifySources(opened, job);
     const nodes = opened.map((image, index) => {
-      const view = snapshotView(image, params.snapshot, views);
-      const window = params.sources[index]?.window;
+      const whole = snapshotView(image, params.snapshot, views);
+      const { window, withoutUnused: leavesOut = false } = params.sources[index] ?? {};
+      const view = leavesOut ? withoutUnused(whole, job) : whole;
       return window === undefined ? view : windowOf(view, window);
     });
     const parts = layOut(nodes);

@@ -2,6 +2,7 @@
 import { amend } from './amend.ts';
 import { check } from './check.ts';
 import { commit } from './commit.ts';
+import { compact } from './compact.ts';
 import { compare } from './compare.ts';
 import { convert } from './convert.ts';
 import { create } from './create.ts';
@@ -20,6 +21,7 @@ export const operations = {
   amend,
   check,
   commit,
+  compact,
   compare,
   convert,
   create,

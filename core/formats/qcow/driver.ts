@@ -6,6 +6,7 @@ import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, OpenRequest } from '../driver.ts';
 import { checkQcow } from './check.ts';
+import { compactQcow } from './compact.ts';
 import { createQcow, measureQcow } from './create.ts';
 import { QcowNode } from './node.ts';
 import { qcowOptions } from './options.ts';
@@ -78,5 +79,6 @@ export const qcow: FormatDriver = {
   },
   regions: (node, role = 'file') => qcowRegions(stateOf(node), role),
   check: (node, job) => checkQcow(stateOf(node), job),
+  compact: compactQcow,
   measure: measureQcow,
 };

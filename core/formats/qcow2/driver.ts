@@ -4,6 +4,7 @@ import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, OpenRequest, OptionValue } from '../driver.ts';
 import { amendQcow2, qcow2AmendOptions } from './amend.ts';
+import { qcow2Bitmaps } from './bitmap-access.ts';
 import { usableBitmaps } from './bitmaps.ts';
 import { checkQcow2 } from './check.ts';
 import { compactQcow2 } from './compact.ts';
@@ -118,6 +119,7 @@ export const qcow2: FormatDriver = {
   compact: compactQcow2,
   measure: measureQcow2,
   bitmaps: (node) => usableBitmaps(stateOf(node)),
+  dirtyBitmaps: qcow2Bitmaps,
   snapshots: {
     list: (node) => listSnapshots(stateOf(node)),
     open: (node, idOrName) => openSnapshot(nodeOf(node), idOrName),

@@ -2,6 +2,7 @@
 import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
+import { notCompacted } from '../compact-driver.ts';
 import type { FormatDriver, ImageFacts, OpenRequest } from '../driver.ts';
 import { checkQed } from './check.ts';
 import { QedNode, readBacking, readHeader } from './node.ts';
@@ -50,6 +51,7 @@ export const qed: FormatDriver = {
   probe: (head) =>
     head.length >= 4 && new DataView(head.buffer, head.byteOffset, head.length).getUint32(0, true) === magic,
   open: openQed,
+  compact: notCompacted('qed images are only read here; convert it'),
   facts: (node) => facts(ours(node)),
   regions: (node) => qedRegions(ours(node)),
   check: (node, job) => checkQed(ours(node), job),

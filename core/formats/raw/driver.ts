@@ -4,6 +4,7 @@ import { readGuest } from '../../block/read.ts';
 import type { FactTree, FormatDriver, ImageFacts, Region } from '../driver.ts';
 import { ImageError, isImageError } from '../../errors/image-error.ts';
 import { contentHead, diskContent } from './content.ts';
+import { compactRaw } from './compact.ts';
 import { createRaw } from './create.ts';
 import { RawNode } from './node.ts';
 
@@ -83,5 +84,6 @@ export const raw: FormatDriver = {
     if (file === undefined || file.storage.size === 0) return [];
     return [{ start: 0, length: file.storage.size, label: 'guest disk', kind: 'data', annotate: () => [] }];
   },
+  compact: compactRaw,
   measure: ({ size }) => ({ required: size, fullyAllocated: size }),
 };

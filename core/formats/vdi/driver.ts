@@ -2,6 +2,7 @@
 import type { BlockNode } from '../../block/node.ts';
 import type { FormatDriver, OptionRow } from '../driver.ts';
 import { checkVdi } from './check.ts';
+import { compactVdi } from './compact.ts';
 import { createVdi, sizeOfNew } from './create.ts';
 import { vdiFacts } from './facts.ts';
 import { identityIn, isVdi } from './header.ts';
@@ -60,5 +61,6 @@ export const vdi: FormatDriver = {
   facts: (node) => vdiFacts(ours(node)),
   regions: (node, role = 'file') => vdiRegions(ours(node), role),
   check: (node, job) => checkVdi(ours(node), job),
+  compact: compactVdi,
   measure: measureVdi,
 };

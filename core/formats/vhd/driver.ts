@@ -2,6 +2,7 @@
 import type { BlockNode } from '../../block/node.ts';
 import type { FormatDriver, OptionRow } from '../driver.ts';
 import { checkVhd } from './check.ts';
+import { compactVhd } from './compact.ts';
 import { createVhd } from './create.ts';
 import { vhdFacts } from './facts.ts';
 import { fitsAtEnd, footerAtEnd, hasCookie } from './footer.ts';
@@ -82,5 +83,6 @@ export const vhd: FormatDriver = {
   facts: (node) => vhdFacts(ours(node)),
   regions: (node, role = 'file') => vhdRegions(ours(node), role),
   check: (node, job) => checkVhd(ours(node), job),
+  compact: compactVhd,
   measure: measureVhd,
 };

@@ -5,6 +5,7 @@ import { alignUp } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, OpenRequest, OptionRow } from '../driver.ts';
 import { checkVhdx } from './check.ts';
+import { compactVhdx } from './compact.ts';
 import { createVhdx } from './create.ts';
 import { vhdxFacts } from './facts.ts';
 import { readImage } from './image.ts';
@@ -100,5 +101,6 @@ export const vhdx: FormatDriver = {
   check: (node, job) => checkVhdx(ours(node), job),
   // The log was replayed when the image was opened for writing.
   repair: (node) => ({ corruptions: ours(node).image.repaired ? 1 : 0, leaks: 0 }),
+  compact: compactVhdx,
   measure: measureVhdx,
 };

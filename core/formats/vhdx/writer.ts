@@ -145,14 +145,15 @@ export class WritableVhdxNode extends VhdxNode implements WritableNode {
   /**
    * Comes before every change. Says in the headers that this file and its content change, before they do (2.2.2); a file as `create`
    * left it is spared: whoever reads it after `writeBack` or `flush` finds that said then. And finds out which room is free. Where one
-   * header or one copy of the region table was damaged, both are good from the next flush on.
+   * header or one copy of the region table was damaged, both are good from the next flush on. `content` false: what the guest reads
+   * stays the same, and children keep their parent.
    */
-  touch(): void {
+  touch(content = true): void {
     if (this.#touched) return;
     const { section, table } = this.image;
     const end = endOfUse(this.table, this.disk, endOfRegions(section.header, table));
     this.#space ??= new Space(this.storage, this.disk.blockSize, end);
-    if (this.#created === null) this.#headers.update(HeaderWriter.freshGuids(true));
+    if (this.#created === null) this.#headers.update(HeaderWriter.freshGuids(content));
     if (!table.same) this.edits.writeRegionTables();
     this.#touched = true;
   }
@@ -201,6 +202,18 @@ export class WritableVhdxNode extends VhdxNode implements WritableNode {
     this.#space?.settle();
     this.#rooms.settle();
     if (this.#touched) this.#leaveCreated(false);
+  }
+
+  /** Cuts the file behind the last block. The log is emptied first: its entries are for a file as long as it was. */
+  cutEnd(): void {
+    this.flush();
+    this.storage.flush();
+    this.#log.clear();
+    const { section, table } = this.image;
+    const end = endOfUse(this.table, this.disk, endOfRegions(section.header, table));
+    if (end < this.storage.size) this.storage.truncate(end);
+    this.storage.flush();
+    this.#space = new Space(this.storage, this.disk.blockSize, end);
   }
 
   override close(): void {

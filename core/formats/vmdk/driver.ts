@@ -3,6 +3,7 @@ import type { BlockNode } from '../../block/node.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver } from '../driver.ts';
 import { checkVmdk } from './check.ts';
+import { compactVmdk } from './compact.ts';
 import { createVmdk } from './create.ts';
 import { cidText, diskUuid } from './descriptor.ts';
 import { vmdkFacts } from './facts.ts';
@@ -50,5 +51,6 @@ export const vmdk: FormatDriver = {
     if (node instanceof WritableVmdkNode) return repairVmdk(node, what, job);
     throw new ImageError('format/read-only', { format: 'vmdk' }, { file: node.name });
   },
+  compact: compactVmdk,
   measure: measureVmdk,
 };
