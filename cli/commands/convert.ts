@@ -326,6 +326,7 @@ function describeFailure(error: unknown, sources: readonly NamedImage[], target:
   if (error.code.startsWith('convert/') || error.code.startsWith('copy/') || error.code === 'request/cancelled') {
     return new CommandError(error.message, { cause: error });
   }
+  if (error.code === 'gate/backing' && error.where.file === target) return openFailure(target, error);
   const source = sources.find((candidate) => candidate.path === error.where.file);
   const other = error.where.file === target ? target : (sources[0]?.name ?? target);
   return openFailure(source?.name ?? other, error);

@@ -124,6 +124,11 @@ export function refuseForeign(head: Uint8Array, tail: Uint8Array, size: number):
   throw new ImageError('format/foreign', { label: found.label, instead: found.instead });
 }
 
+/** Is `name` what qemu-img calls a foreign format? */
+export function isForeignName(name: string): boolean {
+  return foreign.some((one) => one.name === name);
+}
+
 /** Throws `format/foreign-name` if `name` is what qemu-img calls a foreign format. */
 export function refuseForeignName(name: string): void {
   const found = foreign.find((one) => one.name === name);

@@ -2,7 +2,7 @@
 import type { Storage } from '../block/storage.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from './driver.ts';
-import { refuseForeign, refuseForeignName } from './foreign.ts';
+import { isForeignName, refuseForeign, refuseForeignName } from './foreign.ts';
 import { luks } from './luks/driver.ts';
 import { ovaDriver } from './ova/driver.ts';
 import { qcow } from './qcow/driver.ts';
@@ -70,9 +70,10 @@ export function probeStorage(storage: Storage): FormatDriver {
   return probe(head, tail, storage.size);
 }
 
-/** The driver called `name`, for a new image. Throws `format/unknown-output`. */
+/** The driver called `name`, for a new image. Throws `format/unknown-output`, `format/no-create` for foreign formats. */
 export function createDriverNamed(name: string): FormatDriver {
   const driver = findDriver(name);
+  if (driver === null && isForeignName(name)) throw new ImageError('format/no-create', { name });
   if (driver === null) throw new ImageError('format/unknown-output', { name });
   return driver;
 }

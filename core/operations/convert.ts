@@ -11,7 +11,7 @@ import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver, OpenGate, OptionValue } from '../formats/driver.ts';
 import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.ts';
 import { openImage, type OpenedImage, type OpenOptions } from '../formats/open.ts';
-import { createDriverNamed } from '../formats/registry.ts';
+import { createDriverNamed, findDriver } from '../formats/registry.ts';
 import { withoutUnused } from '../guest/unused-space.ts';
 import type { Job } from '../job.ts';
 import { breather } from './breathe.ts';
@@ -277,9 +277,20 @@ function lent(node: BlockNode): BlockNode {
   };
 }
 
-function openBacking(params: ConvertParams, backing: BackingReference): BlockNode {
-  const { policy = followFiles, secret } = params;
-  return openImage(resolveReference(params.target, backing.path), { format: backing.format, policy, secret }).node;
+/** Throws `gate/backing` with the target's name, `convert/create` for a format that there is not. */
+function openBacking(params: ConvertParams, { path, format }: BackingReference): BlockNode {
+  const { policy = followFiles, secret, target } = params;
+  if (format !== null && findDriver(format) === null) {
+    const unknown = new ImageError('create/backing-unknown', { format, owner: params.format }, { file: target });
+    const detail = { target, format: params.format, reason: unknown.message };
+    throw new ImageError('convert/create', detail, unknown.where, unknown);
+  }
+  try {
+    return openImage(resolveReference(target, path), { format, policy, secret }).node;
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    throw new ImageError('gate/backing', { reason: error.message, name: path }, { file: target }, error);
+  }
 }
 
 async function convertOver(

@@ -88,7 +88,8 @@ export function skipUnallocated(view: View, index: number, range: GuestRange, kn
   let tablesLeft = tablesPerCall;
   let at = known === 0 ? Math.max(index * l2Coverage, range.start) : range.start + known;
   for (let i = index; at < end; i++) {
-    if (((l1[i * 2] ?? 0) | (l1[i * 2 + 1] ?? 0)) === 0) {
+    // A flag without a table is no table either.
+    if ((((l1[i * 2] ?? 0) & ~entry.copied) | (l1[i * 2 + 1] ?? 0)) === 0) {
       at = (i + 1) * l2Coverage;
       continue;
     }

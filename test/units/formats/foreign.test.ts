@@ -155,7 +155,6 @@ it.each([
   ['cow', 'QEMU of version 2.1'],
 ])('a stated format %s is refused with what to do, whatever the file holds', (format, instead) => {
   const name = file(1024);
-  expect(() => openImage(name, { format })).toThrow(
-    expect.objectContaining({ code: 'format/foreign-name', message: expect.stringContaining(instead) }),
-  );
+  expect(() => openImage(name, { format })).toThrow(expect.objectContaining({ code: 'format/foreign-name' }));
+  expect(() => openImage(name, { format })).toThrow(instead);
 });
