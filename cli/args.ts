@@ -43,6 +43,8 @@ export interface Arguments<Key extends string = string> {
   last(key: Key): string | null;
   /** All its values in order. */
   all(key: Key): readonly string[];
+  /** Every option that was given, as often as it was given, in order; the value of a flag is empty. */
+  readonly given: readonly (readonly [key: string, value: string])[];
 }
 
 /** Rows that several commands share. */
@@ -70,6 +72,11 @@ export const sharedOptions = {
   },
   output: { long: ['output'], argument: 'human|json', meaning: 'how the result is printed (default: human)' },
   format: { short: 'f', long: ['format'], argument: 'FORMAT', meaning: 'format of the image (default: probed)' },
+  disk: {
+    long: ['disk'],
+    argument: 'NAME|N',
+    meaning: 'which disk of a package (OVA, OVF) is meant: its file, its id or its number',
+  },
   cache: {
     short: 'T',
     long: ['source-cache'],
@@ -89,6 +96,7 @@ export function parseArguments<Key extends string>(spec: CommandSpec<Key>, words
   const argv = last === null ? words : words.slice(0, -1);
   if (last !== null && words.length < 2) throw new UsageError(spec.lastWord ?? '', spec.name);
   const values = new Map<string, string[]>();
+  const given: (readonly [key: string, value: string])[] = [];
   const operands: string[] = [];
   let help = false;
   let at = 0;
@@ -98,6 +106,7 @@ export function parseArguments<Key extends string>(spec: CommandSpec<Key>, words
     throw new UsageError(isLevel10 ? modern : old, spec.name);
   };
   const take = (key: string, value: string): void => {
+    given.push([key, value]);
     const known = values.get(key);
     if (known === undefined) values.set(key, [value]);
     else known.push(value);
@@ -168,6 +177,7 @@ export function parseArguments<Key extends string>(spec: CommandSpec<Key>, words
     has: (key) => values.has(key),
     last: (key) => values.get(key)?.at(-1) ?? null,
     all: (key) => values.get(key) ?? [],
+    given,
   };
 }
 

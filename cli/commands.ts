@@ -21,6 +21,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/amend.ts'),
   },
   {
+    name: 'bitmap',
+    summary: 'change the dirty bitmaps that an image keeps',
+    load: () => import('./commands/bitmap.ts'),
+  },
+  {
     name: 'check',
     summary: 'look for errors in the structures of an image',
     load: () => import('./commands/check.ts'),
@@ -113,4 +118,4 @@ export const commands: readonly CommandEntry[] = [
 ];
 
 /** Verbs of qemu-img that this version does not have yet. */
-export const missingCommands: readonly string[] = ['bench', 'bitmap'];
+export const missingCommands: readonly string[] = ['bench'];

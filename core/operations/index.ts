@@ -1,5 +1,6 @@
 // The operations: what a job can be. Their parameters and results are plain data.
 import { amend } from './amend.ts';
+import { bitmap } from './bitmap.ts';
 import { check } from './check.ts';
 import { commit } from './commit.ts';
 import { compact } from './compact.ts';
@@ -19,6 +20,7 @@ import { undo } from './undo.ts';
 
 export const operations = {
   amend,
+  bitmap,
   check,
   commit,
   compact,

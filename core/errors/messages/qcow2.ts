@@ -49,6 +49,8 @@ export const qcow2Messages = {
   'qcow2/bitmaps-size': (d) =>
     `bitmaps_ext: bitmap directory size (${d.found}) exceeds the maximum supported size (${d.allowed})`,
   'qcow2/bitmap-directory': 'Broken bitmap directory',
+  'qcow2/bitmaps-damaged': (d) => `${d.reason}`,
+  'qcow2/bitmap-table': (d) => `Could not read bitmap '${d.name}' from image: Invalid argument`,
   'qcow2/data-file-missing': "'data-file' is required for this image",
   'qcow2/data-file-raw': 'data-file-raw requires a data file',
 

@@ -90,7 +90,7 @@ function isAllowed(state: Qcow2State, row: DirectoryRow): boolean {
 }
 
 /** An entry of a bitmap table: reserved bits, a bit for "all ones" beside an offset, an offset inside a cluster. */
-function isSoundEntry(high: number, low: number, clusterSize: number): boolean {
+export function isSoundEntry(high: number, low: number, clusterSize: number): boolean {
   if ((high & 0xff00_0000) !== 0 || (low & 0x1fe) !== 0) return false;
   const offset = entryOffset(high, low);
   return offset === 0 || ((low & 1) === 0 && offset % clusterSize === 0);

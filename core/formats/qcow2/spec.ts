@@ -172,6 +172,6 @@ export const limit = {
   backingName: 1023,
   backingFormat: 15,
   bitmaps: 65535,
-  bitmapDirectoryBytes: 64 * 65535,
+  bitmapDirectoryBytes: 1024 * 65535,
   bitmapTableEntries: 0x8000000,
 } as const;
