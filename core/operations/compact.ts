@@ -1,5 +1,5 @@
 // compact: gives back the space that an image takes in vain, in place where the format can, otherwise by writing it anew.
-import type { BlockNode } from '../block/node.ts';
+import type { BlockNode, WritableNode } from '../block/node.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { CompactPlan, CompactWay } from '../formats/compact-driver.ts';
 import type { FormatDriver } from '../formats/driver.ts';
@@ -185,19 +185,29 @@ async function inPlace(params: CompactParams, job: Job): Promise<void> {
   // A journal that is kept would hold what was given back.
   const open: OpenOptions = { ...options, undo: options.undo ?? 'rollback' };
   await changeInPlace(params.path, { verb: 'compact', open, dependents, force }, async ({ node, driver }) => {
-    const { compact: giving } = driver;
-    if (giving === undefined) throw new Error(`${driver.id} has lost the ability to be compacted`);
-    const plan = giving.plan(node);
     const unused = params.zeroUnused ? UnusedSpace.of(node, job) : null;
-    giving.begin?.(node, unused !== null);
-    await scan({ node, change: node, plan, driver: giving, unused }, job);
-    node.flush();
-    const breathe = breather();
-    for (const { done, total } of giving.settle?.(node, job) ?? []) {
-      job.progress({ phase: 'move', done, total });
-      await breathe();
-    }
+    await compactNode(node, driver, unused, job);
   });
+}
+
+/** Compacts an open image in place; `unused` null: every byte counts as used. Throws as `compact`. */
+export async function compactNode(
+  node: WritableNode,
+  driver: FormatDriver,
+  unused: UnusedSpace | null,
+  job: Job,
+): Promise<void> {
+  const giving = driver.compact;
+  if (giving === undefined)
+    throw new ImageError('compact/impossible', { reason: 'the format cannot' }, { file: node.name });
+  giving.begin?.(node, unused !== null);
+  await scan({ node, change: node, plan: giving.plan(node), driver: giving, unused }, job);
+  node.flush();
+  const breathe = breather();
+  for (const { done, total } of giving.settle?.(node, job) ?? []) {
+    job.progress({ phase: 'move', done, total });
+    await breathe();
+  }
 }
 
 /** A new file that takes the place of the old one when it is complete and was read back. */
