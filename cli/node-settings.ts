@@ -67,6 +67,7 @@ const formatSettings: Readonly<Record<string, Readonly<Record<string, SettingTyp
   raw: { offset: 'size', size: 'size' },
   luks: { 'key-secret': 'text' },
   qcow: encryptSettings,
+  ova: { disk: 'text' },
   qcow2: { ...encryptSettings, 'lazy-refcounts': 'bool' },
   vpc: { force_size_calc: 'text' },
 };
@@ -75,11 +76,12 @@ const formatSettings: Readonly<Record<string, Readonly<Record<string, SettingTyp
 const unstatedSettings: Readonly<Record<string, SettingType>> = {
   ...formatSettings.raw,
   ...formatSettings.luks,
+  ...formatSettings.ova,
   ...encryptSettings,
 };
 
 /** Settings that belong to the name of an image: without them it is another disk, or none. */
-export const strongSettings: readonly string[] = ['offset', 'size', 'key-secret', 'encrypt.key-secret'];
+export const strongSettings: readonly string[] = ['offset', 'size', 'disk', 'key-secret', 'encrypt.key-secret'];
 
 /** Takes the settings of `format` (null: not stated), by name as the driver wants them. Throws `request/invalid-value`. */
 export function takeFormatSettings(level: Level, format: string | null): Record<string, string> {

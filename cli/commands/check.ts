@@ -28,6 +28,7 @@ export const spec = defineCommand({
     cache: sharedOptions.cache,
     quiet: sharedOptions.quiet,
     share: sharedOptions.share,
+    disk: sharedOptions.disk,
     imageOpts: sharedOptions.imageOpts,
     object: sharedOptions.object,
     progress: sharedOptions.progress,
@@ -59,6 +60,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   const cache = args.last('cache');
   const named = nameImage(file, {
     format: args.last('format'),
+    disk: args.last('disk'),
     imageOpts: args.has('imageOpts'),
     share: args.has('share'),
     secret,

@@ -2,7 +2,7 @@
 import { ImageError } from '../../core/errors/image-error.ts';
 import { compare, type CompareResult } from '../../core/operations/compare.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
-import { cacheMode, nameImage } from '../image-options.ts';
+import { cacheMode, diskOf, nameImage } from '../image-options.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, openSentence, outLine, UsageError } from '../print.ts';
@@ -25,6 +25,10 @@ export const spec = defineCommand({
     progress: sharedOptions.progress,
     quiet: sharedOptions.quiet,
     share: sharedOptions.share,
+    disk: {
+      ...sharedOptions.disk,
+      meaning: `${sharedOptions.disk.meaning}; the first one is for FILE1, a second one for FILE2`,
+    },
     imageOpts: sharedOptions.imageOpts,
     object: sharedOptions.object,
   },
@@ -57,8 +61,8 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   try {
     result = await compare(
       {
-        first: nameImage(first, { ...naming, format: args.last('firstFormat') }),
-        second: nameImage(second, { ...naming, format: args.last('secondFormat') }),
+        first: nameImage(first, { ...naming, format: args.last('firstFormat'), disk: diskOf(args.all('disk'), 0) }),
+        second: nameImage(second, { ...naming, format: args.last('secondFormat'), disk: diskOf(args.all('disk'), 1) }),
         strict: args.has('strict'),
       },
       command.job,

@@ -24,6 +24,7 @@ export const spec = defineCommand({
       meaning: 'format of the output (default: raw)',
     },
     share: sharedOptions.share,
+    disk: sharedOptions.disk,
     imageOpts: sharedOptions.imageOpts,
     object: sharedOptions.object,
     progress: sharedOptions.progress,
@@ -51,6 +52,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   const format = args.last('outputFormat') ?? 'raw';
   const named = nameImage(input, {
     format: args.last('format'),
+    disk: args.last('disk'),
     imageOpts: args.has('imageOpts'),
     share: args.has('share'),
     secret,

@@ -23,6 +23,7 @@ export const spec = defineCommand({
     output: sharedOptions.output,
     chain: { long: ['backing-chain'], meaning: 'every layer of the chain, the image itself first' },
     share: sharedOptions.share,
+    disk: sharedOptions.disk,
     imageOpts: sharedOptions.imageOpts,
     object: sharedOptions.object,
     progress: sharedOptions.progress,
@@ -46,6 +47,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   }
   const named = nameImage(file, {
     format: args.last('format'),
+    disk: args.last('disk'),
     imageOpts: args.has('imageOpts'),
     share: args.has('share'),
     secret,

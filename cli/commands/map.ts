@@ -20,6 +20,7 @@ export const spec = defineCommand({
     length: { short: 'l', long: ['max-length'], argument: 'LENGTH', meaning: 'look at so many bytes (default: all)' },
     output: sharedOptions.output,
     share: sharedOptions.share,
+    disk: sharedOptions.disk,
     imageOpts: sharedOptions.imageOpts,
     object: sharedOptions.object,
     progress: sharedOptions.progress,
@@ -49,6 +50,7 @@ function printMap(args: Arguments<keyof typeof spec.options>): number {
   }
   const named = nameImage(file, {
     format: args.last('format'),
+    disk: args.last('disk'),
     imageOpts: args.has('imageOpts'),
     share: args.has('share'),
     secret,

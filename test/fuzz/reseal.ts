@@ -17,6 +17,9 @@ export function reseal(format: FormatId, image: Uint8Array): void {
         sealSum(image.subarray(at, at + length), field);
     }
   }
+  if (format === 'ova') {
+    for (let at = 0; at + 512 <= image.length; at += 512) sealTar(image.subarray(at, at + 512));
+  }
   if (format === 'vhdx') {
     for (const at of [64 * KiB, 128 * KiB]) sealCrc(image, at, 4 * KiB);
     for (const at of [192 * KiB, 256 * KiB]) sealCrc(image, at, 64 * KiB);
@@ -31,6 +34,14 @@ export function reseal(format: FormatId, image: Uint8Array): void {
 function cookieAt(image: Uint8Array, at: number): boolean {
   const cookie = Buffer.from(image.subarray(at, at + 8)).toString('latin1');
   return cookie === 'conectix' || cookie === 'cxsparse';
+}
+
+/** tar: the sum of the bytes of a header, blanks in the field itself, as octal digits. */
+function sealTar(block: Uint8Array): void {
+  if (Buffer.from(block.subarray(257, 262)).toString('latin1') !== 'ustar') return;
+  block.fill(0x20, 148, 156);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.set(Buffer.from(`${sum.toString(8).padStart(6, '0')}\0 `), 148);
 }
 
 /** VHD: the ones' complement of the sum of all bytes, the checksum's own left out. */

@@ -5,6 +5,7 @@ import path from 'node:path';
 import type { FormatId } from '../../core/formats/format-id.ts';
 import { mustRun, peer } from '../peers.ts';
 import { samplesIn, unpackSample } from '../samples/case.ts';
+import { archiveOf, descriptorText, makeDisk, manifestText } from '../units/formats/ova/packages.ts';
 
 export interface SeedImage {
   readonly name: string;
@@ -52,6 +53,7 @@ export function seedImages(format: FormatId): SeedImage[] {
 
 function makeImages(format: FormatId, folder: string): SeedImage[] {
   if (format === 'luks') return [makeLuks(folder)];
+  if (format === 'ova') return [makeOva(folder)];
   const rows = created[format] ?? [];
   if (rows.length === 0) return [];
   const img = (...args: string[]): string => mustRun('qemu-img', args, { cwd: folder });
@@ -70,6 +72,27 @@ function makeImages(format: FormatId, folder: string): SeedImage[] {
     }
     return { name: `${format} ${options.join(' ')}`.trim(), bytes: fs.readFileSync(path.join(folder, name)) };
   });
+}
+
+/** A package of two disks with a manifest. */
+function makeOva(folder: string): SeedImage {
+  const one = makeDisk(folder, 'one', size, 1);
+  const disks = [
+    { href: 'one.vmdk', capacity: 2, units: 'byte * 2^20' },
+    { href: 'two.raw', capacity: 4096, format: '', file: 'ovf:size="4096"' },
+  ];
+  fs.writeFileSync(path.join(folder, 'vm.ovf'), descriptorText(disks));
+  fs.writeFileSync(path.join(folder, 'two.raw'), Buffer.alloc(4096, 3));
+  fs.copyFileSync(one.vmdk, path.join(folder, 'one.vmdk'));
+  const content = (name: string): Buffer => fs.readFileSync(path.join(folder, name));
+  const names = ['vm.ovf', 'one.vmdk', 'two.raw'];
+  const bytes = archiveOf([
+    { name: 'vm.ovf', content: content('vm.ovf') },
+    { name: 'vm.mf', content: manifestText(folder, names) },
+    { name: 'one.vmdk', content: content('one.vmdk') },
+    { name: 'two.raw', content: content('two.raw') },
+  ]);
+  return { name: 'ova', bytes };
 }
 
 /** An encrypted disk with few iterations: mutants are opened without a passphrase, so only what stands before that matters. */

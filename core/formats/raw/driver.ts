@@ -68,6 +68,11 @@ export const raw: FormatDriver = {
   ],
   probe: () => false,
   open(storage, request) {
+    const unknown = Object.keys(request.runtime).find((name) => name !== 'offset' && name !== 'size');
+    if (unknown !== undefined) {
+      storage.close();
+      throw new ImageError('request/invalid-option', { name: unknown }, { file: storage.name });
+    }
     const offset = runtimeSize(request.runtime.offset, 'offset') ?? 0;
     const size = runtimeSize(request.runtime.size, 'size');
     const fault = windowFault(offset, size, storage.size);
