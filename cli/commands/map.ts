@@ -1,6 +1,6 @@
 // platter map.
 import { openImage } from '../../core/formats/open.ts';
-import { mapEntries, rangeWithin, type MapEntry } from '../../core/operations/map.ts';
+import { mapEntries, rangeWithin, seenThrough, type MapEntry } from '../../core/operations/map.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
 import { nameImage } from '../image-options.ts';
 import { isLevel10 } from '../level.ts';
@@ -58,7 +58,8 @@ function printMap(args: Arguments<keyof typeof spec.options>): number {
   const job = startJob({ lines: wantsLines(args) });
   const { node } = attemptOpen(named.name, () => openImage(named.path, named.options));
   try {
-    const entries = mapEntries(node, rangeWithin(node.size, start, length), job.job);
+    const found = mapEntries(node, rangeWithin(node.size, start, length), job.job);
+    const entries = seenThrough(named.options.cache, found);
     if (output === 'json') printJson(entries, start);
     else printHuman(entries);
   } finally {

@@ -1,8 +1,9 @@
 // map: what the disk's stretches are, which layer has them, and where in which file they are stored.
+import type { CacheMode } from '../block/file.ts';
 import type { BlockNode, Mapping } from '../block/node.ts';
 import { resolve, type Run } from '../block/read.ts';
 import type { Storage } from '../block/storage.ts';
-import type { GuestOffset, GuestRange, HostOffset } from '../block/units.ts';
+import { alignUp, type GuestOffset, type GuestRange, type HostOffset } from '../block/units.ts';
 import { openImage, type OpenOptions } from '../formats/open.ts';
 import { driverNamed } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
@@ -47,7 +48,8 @@ export function map(params: MapParams, job: Job): Promise<MapResult> {
     const { node } = openImage(params.path, params.options);
     try {
       const entries: MapEntry[] = [];
-      for (const entry of mapEntries(node, rangeWithin(node.size, params.start, params.length), job)) {
+      const found = mapEntries(node, rangeWithin(node.size, params.start, params.length), job);
+      for (const entry of seenThrough(params.options.cache, found)) {
         if (entries.length === params.limit) return { entries, next: entry.start };
         entries.push(entry);
       }
@@ -93,6 +95,26 @@ export function* mapEntries(
   }
   if (last !== null) yield last;
   job.progress({ phase: 'map', done: range.length, total: range.length });
+}
+
+/**
+ * The entries as a reader past the host's cache sees them, whose files have whole sectors only: what ends within one has all of it.
+ * Other cache modes: the entries as they are.
+ */
+export function* seenThrough(
+  cache: CacheMode | undefined,
+  entries: Iterable<MapEntry>,
+): Generator<MapEntry, void, void> {
+  const unit = cache === 'none' || cache === 'directsync' ? 512 : 1;
+  let done = 0;
+  for (const entry of entries) {
+    const from = Math.max(entry.start, done);
+    const end = entry.start + entry.length;
+    if (from >= end) continue;
+    done = alignUp(end, unit);
+    const offset = entry.offset === null ? null : entry.offset + (from - entry.start);
+    yield { ...entry, start: from, length: done - from, offset };
+  }
 }
 
 function goesOn(a: MapEntry, b: MapEntry): boolean {

@@ -361,7 +361,9 @@ export class Qcow2Metadata {
     const wait = (): void => {
       if (waits) state.storage.flush();
     };
-    // 1: guest data.
+    // 1: guest data. Compressed clusters end anywhere; readers that count in sectors want the last one whole.
+    const { storage } = state;
+    if (storage.size % 512 !== 0) storage.truncate(alignUp(storage.size, 512));
     if (waits) state.dataFile?.flush();
     wait();
     // 2: every cluster is counted.
