@@ -171,6 +171,7 @@ export async function run(args: Arguments<Key>): Promise<number> {
     const more = actsAsQemuImg ? '' : ` (${stretch.length} bytes became zeroes)`;
     warn(`error while reading offset ${stretch.start}: ${stretch.reason}${more}`);
   }
+  for (const name of result.skippedBitmaps) warn(`Skipping inconsistent bitmap '${name}'`);
   if (args.has('verify') && !args.has('quiet')) outLine('The result was read back: the images are identical.');
   return 0;
 }
@@ -257,7 +258,6 @@ function readParams(
     throw new CommandError('Cannot use --target-is-zero when the destination image has a backing file');
   }
   if (args.has('compress')) refuseWithCompression(options);
-  if (args.has('bitmaps')) throw new CommandError('Source lacks bitmap support');
   const cache = readCache(args.last('cache'), 'cache');
   const existing = noCreate
     ? nameImage(target, {
@@ -287,6 +287,7 @@ function readParams(
     salvage: args.has('salvage'),
     verify: args.has('verify'),
     keepIdentity: args.has('keepIdentity'),
+    bitmaps: args.has('bitmaps') ? (args.has('skipBroken') ? 'sound' : 'all') : null,
     ...chosenPolicy(),
     secret,
   };

@@ -15,6 +15,7 @@ import { createDriverNamed, findDriver } from '../formats/registry.ts';
 import { withoutUnused } from '../guest/unused-space.ts';
 import type { Job } from '../job.ts';
 import { breather } from './breathe.ts';
+import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps, type BitmapsWanted } from './convert-bitmaps.ts';
 import { newTarget, shapeFrom, type NewTarget } from './target.ts';
 
 /** An image to read, as it was named. */
@@ -60,6 +61,8 @@ export interface ConvertParams {
   readonly verify: boolean;
   /** Give the target the ids of the only source. */
   readonly keepIdentity: boolean;
+  /** Take the dirty bitmaps of the only source along; null or absent: leave them. */
+  readonly bitmaps?: BitmapsWanted | null;
   readonly policy?: GatePolicy | undefined;
   /** Hands out the passphrase of a new encrypted target, and of the layer below it. */
   readonly secret?: SecretSource | undefined;
@@ -74,6 +77,8 @@ export interface ConvertResult {
   readonly unreadable: readonly { readonly start: number; readonly length: number; readonly reason: string }[];
   readonly unreadableBytes: number;
   readonly verified: boolean;
+  /** Names of bitmaps that were left out because they are inconsistent. */
+  readonly skippedBitmaps: readonly string[];
 }
 
 /** How many unreadable stretches are listed; their bytes are counted all the same. */
@@ -89,6 +94,7 @@ export async function convert(params: ConvertParams, job: Job): Promise<ConvertR
   try {
     for (const source of params.sources) opened.push(openImage(source.path, source.options));
     if (!params.salvage) await verifySources(opened, job);
+    const bitmaps = bitmapsOf(params, opened);
     const nodes = opened.map((image, index) => {
       const whole = snapshotView(image, params.snapshot, views);
       const { window, withoutUnused: leavesOut = false } = params.sources[index] ?? {};
@@ -98,12 +104,20 @@ export async function convert(params: ConvertParams, job: Job): Promise<ConvertR
     const parts = layOut(nodes);
     const length = parts.reduce((sum, part) => sum + part.length, 0);
     return params.existing === null
-      ? await convertToNew(withIdentity(params, opened), parts, length, job)
-      : await convertOver(params, params.existing, parts, length, job);
+      ? await convertToNew(withIdentity(params, opened), parts, length, job, bitmaps)
+      : await convertOver(params, params.existing, parts, length, job, bitmaps);
   } finally {
     for (const view of views) view.close();
     for (const image of opened) image.node.close();
   }
+}
+
+/** The image whose bitmaps are to be taken along, or null. Throws what `checkSourceBitmaps` throws. */
+function bitmapsOf({ bitmaps = null }: ConvertParams, opened: readonly OpenedImage[]): OpenedImage | null {
+  const [source] = opened;
+  if (bitmaps === null || source === undefined) return null;
+  checkSourceBitmaps(source, bitmaps);
+  return source;
 }
 
 /** What comes with checksums is held against them before it is taken over. Throws what the formats say of a difference. */
@@ -155,6 +169,7 @@ async function convertToNew(
   parts: readonly CopyPart[],
   length: number,
   job: Job,
+  bitmaps: OpenedImage | null,
 ): Promise<ConvertResult> {
   const driver = createDriverNamed(params.format);
   if (driver.create === undefined) throw new ImageError('format/no-create', { name: params.format });
@@ -171,6 +186,7 @@ async function convertToNew(
       return createTarget(params, driver, target, size, job, backing);
     });
     try {
+      if (bitmaps !== null) checkTargetBitmaps(driver, node);
       checkTarget(params, node, length);
       const result = await copyInto(params, parts, node, {
         targetIsZero: params.backing === null && !files.inPlace && startsAsZeroes,
@@ -178,12 +194,13 @@ async function convertToNew(
         targetBacking: backing?.size ?? 0,
         job,
       });
+      const skippedBitmaps = bitmaps === null ? [] : copyBitmaps(bitmaps, driver, node);
       node.writeBack();
       const verified = params.verify && verifyTarget(parts, node, job);
       node.close();
       job.throwIfCancelled();
       files.complete();
-      return { ...result, size: node.size, verified };
+      return { ...result, size: node.size, verified, skippedBitmaps };
     } finally {
       node.close();
     }
@@ -299,10 +316,12 @@ async function convertOver(
   parts: readonly CopyPart[],
   length: number,
   job: Job,
+  bitmaps: OpenedImage | null,
 ): Promise<ConvertResult> {
-  const { node } = openImage(params.target, { ...existing, writable: true });
+  const { node, driver } = openImage(params.target, { ...existing, writable: true });
   try {
     if (!isWritable(node)) throw new ImageError('format/read-only', { format: node.format }, { file: params.target });
+    if (bitmaps !== null) checkTargetBitmaps(driver, node);
     checkTarget(params, node, length);
     const looks = params.sparse === 0 && existing.detectZeroes !== undefined;
     const result = await copyInto(looks ? { ...params, sparse: 512 } : params, parts, node, {
@@ -311,10 +330,11 @@ async function convertOver(
       targetBacking: params.backing === null ? 0 : (node.backing?.size ?? 0),
       job,
     });
+    const skippedBitmaps = bitmaps === null ? [] : copyBitmaps(bitmaps, driver, node);
     if (params.cache === 'unsafe') node.writeBack();
     else node.flush();
     const verified = params.verify && verifyTarget(parts, node, job);
-    return { ...result, size: node.size, verified };
+    return { ...result, size: node.size, verified, skippedBitmaps };
   } finally {
     node.close();
   }
@@ -343,7 +363,7 @@ async function copyInto(
   parts: readonly CopyPart[],
   target: WritableNode,
   state: { targetIsZero: boolean; zeroFrom?: number; keepSpace?: boolean; targetBacking: number; job: Job },
-): Promise<Omit<ConvertResult, 'size' | 'verified'>> {
+): Promise<Omit<ConvertResult, 'size' | 'verified' | 'skippedBitmaps'>> {
   const unreadable: { start: number; length: number; reason: string }[] = [];
   let unreadableBytes = 0;
   const salvage = (range: GuestRange, error: unknown): void => {
