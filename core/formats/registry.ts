@@ -39,6 +39,14 @@ export function findDriver(name: string): FormatDriver | null {
   return drivers.find((driver) => driver.id === name) ?? null;
 }
 
+/** Names that QEMU has for what is no format: an image may say them of the layer below. */
+const hostDrivers: readonly string[] = ['file', 'host_device', 'host_cdrom'];
+
+/** May `name` stand in an image as the format of the layer below, whether it is opened here or not? */
+export function isFormatName(name: string): boolean {
+  return findDriver(name) !== null || isForeignName(name) || hostDrivers.includes(name);
+}
+
 /** The driver called `name`. Throws `format/unknown`, `format/foreign-name`. */
 export function driverNamed(name: string): FormatDriver {
   const driver = findDriver(name);

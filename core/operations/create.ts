@@ -7,7 +7,7 @@ import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver, OptionValue } from '../formats/driver.ts';
 import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.ts';
 import { openImage } from '../formats/open.ts';
-import { createDriverNamed, driverNamed, findDriver } from '../formats/registry.ts';
+import { createDriverNamed, driverNamed, isFormatName } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
 import { newTarget, shapeFrom } from './target.ts';
 import { watchedStorage } from './watched-storage.ts';
@@ -143,7 +143,7 @@ function createNow(params: CreateParams, job: Job): CreateResult {
 /** A layer that is not opened may have any format that there is. Throws `create/backing-unknown`. */
 function checkBackingFormat(driver: FormatDriver, backing: BackingReference | null): void {
   const format = backing?.format ?? null;
-  if (format === null || findDriver(format) !== null) return;
+  if (format === null || isFormatName(format)) return;
   throw new ImageError('create/backing-unknown', { format, owner: driver.id });
 }
 
