@@ -173,8 +173,8 @@ function* checkDisk(
 export function* verifyOva(node: OvaNode, job: Job): Generator<void, void, void> {
   const { contents, chosen, storage } = node;
   const { descriptorName } = contents.files;
-  const file = chosen?.disk.file ?? null;
-  const wanted = new Set([descriptorName, ...(file === null ? [] : contents.namesOf(file))].map(plainName));
+  const files = chosen === null ? [] : contents.filesUnder(chosen.disk);
+  const wanted = new Set([descriptorName, ...files.flatMap((file) => contents.namesOf(file))].map(plainName));
   for (const line of contents.manifestLines()) {
     if (!wanted.has(plainName(line.name))) continue;
     const stored = openListed(node, line.name);

@@ -4,12 +4,19 @@ import { MiB } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { CreateRequest, Measurement, MeasureRequest, OptionRow, OptionValue } from '../driver.ts';
 import { diskStart, finishArchive, roomFor, type ArchivePlan } from './archive-writer.ts';
-import { controllers, envelope, type ControllerName, type EnvelopeFacts } from './envelope.ts';
+import {
+  controllers,
+  envelope,
+  systems,
+  type ControllerName,
+  type EnvelopeFacts,
+  type SystemName,
+} from './envelope.ts';
 import { digestOf } from './manifest.ts';
 import type { FindDriver } from './package.ts';
 import { blockSize } from './spec.ts';
 
-const defaults = { controller: 'lsilogic', cpus: 1, memory: 1024 * MiB } as const;
+const defaults = { controller: 'lsilogic', cpus: 1, memory: 1024 * MiB, os: 'other64' } as const;
 
 /** In the order of the line that create prints. */
 export const optionRows: readonly OptionRow[] = [
@@ -25,6 +32,13 @@ export const optionRows: readonly OptionRow[] = [
     values: Object.keys(controllers),
     shown: 'given',
   },
+  {
+    name: 'os',
+    type: 'string',
+    meaning: 'Operating system that the machine is set up for: other64 (default), other, linux64, linux',
+    values: Object.keys(systems),
+    shown: 'given',
+  },
   { name: 'cid', type: 'string', meaning: 'Content identifier of the disk', shown: 'given', hidden: true },
   { name: 'uuid', type: 'string', meaning: 'UUID of the disk', shown: 'given', hidden: true },
 ];
@@ -37,9 +51,19 @@ function isController(value: OptionValue): value is ControllerName {
   return typeof value === 'string' && Object.hasOwn(controllers, value);
 }
 
+function isSystem(value: OptionValue): value is SystemName {
+  return typeof value === 'string' && Object.hasOwn(systems, value);
+}
+
 /** What is known before the disk is written. Throws `ova/option`. */
 function factsFor(request: Pick<CreateRequest, 'size' | 'options'>, path: string): EnvelopeFacts {
-  const { name, cpus = defaults.cpus, memory = defaults.memory, controller = defaults.controller } = request.options;
+  const {
+    name,
+    cpus = defaults.cpus,
+    memory = defaults.memory,
+    controller = defaults.controller,
+    os = defaults.os,
+  } = request.options;
   const base = path.replace(/^.*[\\/]/s, '').replace(/\.(ova|ovf)$/i, '');
   // Names inside the archive are such that any unpacker, any host and any URI takes them.
   const plain = base
@@ -57,6 +81,7 @@ function factsFor(request: Pick<CreateRequest, 'size' | 'options'>, path: string
   if (typeof memory !== 'number' || memory < MiB || memory % MiB !== 0 || memory > 2 ** 50)
     return refuse('memory', memory);
   if (!isController(controller)) return refuse('controller', controller);
+  if (!isSystem(os)) return refuse('os', os);
   return {
     file: `${id}-disk1.vmdk`,
     fileSize: 0,
@@ -67,6 +92,7 @@ function factsFor(request: Pick<CreateRequest, 'size' | 'options'>, path: string
     cpus,
     memoryMiB: memory / MiB,
     controller,
+    os,
   };
 }
 

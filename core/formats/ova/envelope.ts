@@ -1,5 +1,5 @@
 // The text of the OVF descriptor that we write: a machine with one disk, as little as VirtualBox and VMware take.
-import { envelopeNamespace, rasdNamespace, streamOptimizedUri, vssdNamespace } from './spec.ts';
+import { envelopeNamespace, rasdNamespace, streamOptimizedUri, vmwareNamespace, vssdNamespace } from './spec.ts';
 
 /** How the disk is attached. Resource types and subtypes of CIM_ResourceAllocationSettingData, spelled as the two programs do. */
 export const controllers = {
@@ -10,6 +10,15 @@ export const controllers = {
   ide: { type: 5, subtype: 'PIIX4', name: 'IDE Controller', adapter: 'ide' },
 } as const;
 export type ControllerName = keyof typeof controllers;
+
+/** What is installed: the value of CIM_OperatingSystem.OSType, VMware's name for it, and the words that VirtualBox looks at. */
+export const systems = {
+  other: { id: 1, vmware: 'otherGuest', description: 'Other' },
+  other64: { id: 102, vmware: 'otherGuest64', description: 'Other_64' },
+  linux: { id: 36, vmware: 'otherLinuxGuest', description: 'Linux' },
+  linux64: { id: 101, vmware: 'otherLinux64Guest', description: 'Linux_64' },
+} as const;
+export type SystemName = keyof typeof systems;
 
 export interface EnvelopeFacts {
   /** The file of the disk and its bytes. */
@@ -23,6 +32,7 @@ export interface EnvelopeFacts {
   readonly cpus: number;
   readonly memoryMiB: number;
   readonly controller: ControllerName;
+  readonly os: SystemName;
 }
 
 function escape(text: string): string {
@@ -65,9 +75,10 @@ function itemText(item: Item): string {
   return ['      <Item>', ...lines, '      </Item>'].join('\n');
 }
 
-/** The descriptor. Operating system 1 is "Other" in CIM_OperatingSystem: we do not look into the disk. */
+/** The descriptor. */
 export function envelope(facts: EnvelopeFacts): string {
   const controller = controllers[facts.controller];
+  const system = systems[facts.os];
   const items: Item[] = [
     {
       units: 'hertz * 10^6',
@@ -104,7 +115,7 @@ export function envelope(facts: EnvelopeFacts): string {
     },
   ];
   return `<?xml version="1.0" encoding="UTF-8"?>
-<Envelope xmlns="${envelopeNamespace}" xmlns:ovf="${envelopeNamespace}" xmlns:rasd="${rasdNamespace}" xmlns:vssd="${vssdNamespace}">
+<Envelope xmlns="${envelopeNamespace}" xmlns:ovf="${envelopeNamespace}" xmlns:rasd="${rasdNamespace}" xmlns:vmw="${vmwareNamespace}" xmlns:vssd="${vssdNamespace}">
   <References>
     <File ovf:href="${escape(facts.file)}" ovf:id="file1" ovf:size="${facts.fileSize}"/>
   </References>
@@ -115,9 +126,9 @@ export function envelope(facts: EnvelopeFacts): string {
   <VirtualSystem ovf:id="${escape(facts.id)}">
     <Info>A virtual machine</Info>
     <Name>${escape(facts.name)}</Name>
-    <OperatingSystemSection ovf:id="1">
+    <OperatingSystemSection ovf:id="${system.id}" vmw:osType="${system.vmware}">
       <Info>The kind of the operating system that is installed</Info>
-      <Description>Other</Description>
+      <Description>${system.description}</Description>
     </OperatingSystemSection>
     <VirtualHardwareSection>
       <Info>Virtual hardware requirements</Info>

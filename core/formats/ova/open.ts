@@ -74,5 +74,6 @@ function look(contents: OvaPackage, disk: PackageDisk, request: OpenRequest): Di
 function isDescriptor(storage: Storage): boolean {
   const head = new Uint8Array(Math.min(4096, storage.size));
   storage.readAt(head, 0);
-  return startsAsDescriptor(head);
+  // A file that was said to be a package and begins as XML is a descriptor, if a bad one.
+  return startsAsDescriptor(head) || /^(\xef\xbb\xbf)?\s*</.test(Buffer.from(head.subarray(0, 64)).toString('latin1'));
 }

@@ -112,6 +112,18 @@ export class OvaPackage {
     return new JoinedStorage(chunks, chunks[0]?.name ?? file.href);
   }
 
+  /** The file of `disk` and those of the disks that it stands on. */
+  filesUnder(disk: PackageDisk): OvfFile[] {
+    const chain = new Set<PackageDisk>();
+    let next: PackageDisk | undefined = disk;
+    while (next !== undefined && !chain.has(next)) {
+      chain.add(next);
+      const parent: string | null = next.disk.parentRef;
+      next = parent === null ? undefined : this.disks.find((other) => other.disk.id === parent);
+    }
+    return [...chain].flatMap(({ file }) => (file === null ? [] : [file]));
+  }
+
   /** Names of the files that `file` consists of: itself, or its chunks. */
   namesOf(file: OvfFile): string[] {
     const names = [file.href];

@@ -65,6 +65,7 @@ export const limits = {
 export const envelopeNamespace = 'http://schemas.dmtf.org/ovf/envelope/1';
 export const rasdNamespace = 'http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData';
 export const vssdNamespace = 'http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData';
+export const vmwareNamespace = 'http://www.vmware.com/schema/ovf';
 
 /** The format of a streamOptimized VMDK, as VMware and VirtualBox name it. */
 export const streamOptimizedUri = 'http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized';

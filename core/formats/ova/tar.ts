@@ -70,9 +70,9 @@ function parseHeader(block: Uint8Array, where: Where): TarHeader {
   const stated = parseOctal(header.chksum);
   let unsigned = 0;
   let signed = 0;
-  for (const [i, stored] of block.entries()) {
+  for (let i = 0; i < blockSize; i++) {
     const inField = i >= checksumPlace.offset && i < checksumPlace.offset + checksumPlace.length;
-    const byte = inField ? 0x20 : stored;
+    const byte = inField ? 0x20 : (block[i] ?? 0);
     unsigned += byte;
     signed += byte > 127 ? byte - 256 : byte;
   }

@@ -114,10 +114,17 @@ describe('archives', () => {
   });
 
   it('with thousands of entries are refused', () => {
-    const many = Array.from({ length: 5000 }, (_, i) => ({ name: `f${i}` }));
-    expect(archiveCode({ name: 'x.ovf', content: plain }, ...many)).toBe('ova/tar-many');
-    const chained = Array.from({ length: 20_000 }, () => ({ name: 'l', type: 'L', content: 'x' }));
-    expect(archiveCode({ name: 'x.ovf', content: plain }, ...chained)).toBe('ova/tar-many');
+    const repeated = (entry: EntryBytes, times: number): Buffer => {
+      const one = archiveOf([entry]);
+      const part = one.subarray(0, one.length - 1024);
+      return Buffer.concat([
+        archiveOf([{ name: 'x.ovf', content: plain }]).subarray(0, -1024),
+        ...Array.from({ length: times }, () => part),
+        Buffer.alloc(1024),
+      ]);
+    };
+    expect(codeOf(repeated({ name: 'f' }, 5000))).toBe('ova/tar-many');
+    expect(codeOf(repeated({ name: 'l', type: 'L', content: 'x' }, 17_000))).toBe('ova/tar-many');
   });
 
   it('with names and records that are too long or broken are refused', () => {
@@ -197,6 +204,15 @@ describe('descriptors', () => {
     expect(descriptorCode(plain.replaceAll('Envelope', 'Other'))).toBe('ova/xml');
     expect(descriptorCode(Buffer.from([0x3c, 0xff, 0x00, 0x80]))).toBe('ova/xml');
     expect(descriptorCode('')).toBe('ova/xml');
+  });
+
+  it('that are broken are told of as such when the format is stated', () => {
+    expect(codeOf(Buffer.from('  <Envelope'), 'z.ovf')).toBe('ova/xml');
+    expect(codeOf(Buffer.from('<html></html>'), 'z.ovf')).toBe('ova/xml');
+    expect(codeOf(Buffer.from(plain), 'z.ovf', null)).toBe('ova/missing-file');
+    const wide = Buffer.from(`\ufeff${plain}`, 'utf16le');
+    expect(codeOf(wide, 'z.ovf', null)).toBe('ova/missing-file');
+    expect(codeOf(Buffer.from('<html></html>'), 'z.ovf', null)).toBe('opened');
   });
 
   it('without bounds are refused', () => {

@@ -6,7 +6,13 @@ import { describe, expect, it } from 'vitest';
 import { MemoryStorage } from '../../../../core/block/memory.ts';
 import { DigestWindow } from '../../../../core/formats/ova/digest-window.ts';
 import { diskStart, finishArchive } from '../../../../core/formats/ova/archive-writer.ts';
-import { controllers, envelope, type ControllerName } from '../../../../core/formats/ova/envelope.ts';
+import {
+  controllers,
+  envelope,
+  systems,
+  type ControllerName,
+  type SystemName,
+} from '../../../../core/formats/ova/envelope.ts';
 import { tarEntries } from '../../../../core/formats/ova/tar.ts';
 import { driverNamed } from '../../../../core/formats/registry.ts';
 import { describeWith, runProgram } from '../../../peers.ts';
@@ -86,6 +92,7 @@ describe('options', () => {
       ['memory', 0],
       ['controller', 'nvme'],
       ['controller', 'constructor'],
+      ['os', 'beos'],
       ['name', ''],
       ['name', 'a\nb'],
       ['name', '\ud800'],
@@ -118,15 +125,25 @@ describeWith({ unless: withoutSchema }, 'the schema of the DMTF', () => {
   it.each(Object.keys(controllers) as ControllerName[])('accepts the descriptor (%s)', (controller) => {
     const file = path.join(folder, `${controller}.ovf`);
     const facts = { file: 'a.vmdk', fileSize: 2 ** 40, capacity: 2 ** 41, populated: 7, id: 'vm', cpus: 4 };
-    fs.writeFileSync(file, envelope({ ...facts, name: 'A & "b" <c>', memoryMiB: 4096, controller }));
+    fs.writeFileSync(file, envelope({ ...facts, name: 'A & "b" <c>', memoryMiB: 4096, controller, os: 'other64' }));
     const { status, stderr } = runProgram('xmllint', ['--nonet', '--noout', '--schema', schema, file]);
     expect([status, stderr]).toEqual([0, `${file} validates\n`]);
+  });
+
+  it.each(Object.keys(systems) as SystemName[])('accepts the descriptor (%s)', (os) => {
+    const file = path.join(folder, `${os}.ovf`);
+    const facts = { file: 'a', fileSize: 1, capacity: 1, populated: 1, id: 'v', cpus: 1, name: 'n', memoryMiB: 1 };
+    fs.writeFileSync(file, envelope({ ...facts, controller: 'ide', os }));
+    expect(runProgram('xmllint', ['--nonet', '--noout', '--schema', schema, file]).status).toBe(0);
   });
 
   it('refuses another order: it is really asked', () => {
     const file = path.join(folder, 'bad.ovf');
     const facts = { file: 'a', fileSize: 1, capacity: 1, populated: 1, id: 'v', cpus: 1, name: 'n', memoryMiB: 1 };
-    fs.writeFileSync(file, envelope({ ...facts, controller: 'ide' }).replace('<Info>A virtual machine</Info>', ''));
+    fs.writeFileSync(
+      file,
+      envelope({ ...facts, controller: 'ide', os: 'other' }).replace('<Info>A virtual machine</Info>', ''),
+    );
     expect(runProgram('xmllint', ['--nonet', '--noout', '--schema', schema, file]).status).not.toBe(0);
   });
 });
