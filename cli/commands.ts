@@ -21,6 +21,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/amend.ts'),
   },
   {
+    name: 'bench',
+    summary: 'time a number of equal requests to an image',
+    load: () => import('./commands/bench.ts'),
+  },
+  {
     name: 'bitmap',
     summary: 'change the dirty bitmaps that an image keeps',
     load: () => import('./commands/bitmap.ts'),
@@ -115,7 +120,12 @@ export const commands: readonly CommandEntry[] = [
     summary: 'take back the last change of an image',
     load: () => import('./commands/undo.ts'),
   },
+  {
+    name: 'serve',
+    summary: 'run the workbench for a browser on this machine',
+    load: () => import('./commands/serve.ts'),
+  },
 ];
 
 /** Verbs of qemu-img that this version does not have yet. */
-export const missingCommands: readonly string[] = ['bench'];
+export const missingCommands: readonly string[] = [];

@@ -16,6 +16,8 @@ async function bundle(): Promise<void> {
   const input = {
     main: path.join(project, 'cli', 'main.ts'),
     'create-thread': path.join(project, 'cli', 'create-thread.ts'),
+    'job-thread': path.join(project, 'core', 'workbench', 'jobs', 'job-thread.ts'),
+    'image-thread': path.join(project, 'core', 'workbench', 'images', 'image-thread.ts'),
     'copy-lane': path.join(project, 'core', 'block', 'copy', 'lane.ts'),
   };
   const build = await rolldown({

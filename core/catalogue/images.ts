@@ -3,6 +3,7 @@ import path from 'node:path';
 import { ImageError } from '../errors/image-error.ts';
 import type { FactTree } from '../formats/driver.ts';
 import type { Catalogue } from './catalogue.ts';
+import type { Values } from './sqlite.ts';
 import { childEdges, parentEdge, type Edge, type EdgeState } from './lineage.ts';
 import { statFileNow } from './scan/walk.ts';
 
@@ -108,26 +109,41 @@ const entryRows = `select i.id, d.name as datastore, i.path, d.path || '/' || i.
   from image i join datastore d on d.id = i.datastore_id
   left join image_note n on n.image_id = i.id left join lineage l on l.child_id = i.id`;
 
-/** The images that meet the filter, by datastore and path. At most `limit` (default 1000) from `offset`. */
-export function listImages({ database }: Catalogue, filter: ImageFilter = {}): ImageEntry[] {
-  return database
-    .all<EntryRow>(
-      `${entryRows} where (:datastore is null or d.name = :datastore or d.id = :datastore)
+const conditions = `where (:datastore is null or d.name = :datastore or d.id = :datastore)
        and (:format is null or i.format = :format)
        and (:tag is null or exists (select 1 from image_tag t where t.image_id = i.id and t.tag = :tag))
        and (:text is null or instr(lower(i.path), lower(:text)) > 0 or instr(lower(coalesce(n.name, '')), lower(:text)) > 0)
-       and (:problems = 0 or i.problem_code is not null or i.gone_at is not null or l.state in ('missing', 'changed', 'touched', 'loop', 'refused'))
-       order by d.name, i.path limit :limit offset :offset`,
-      {
-        datastore: filter.datastore ?? null,
-        format: filter.format ?? null,
-        tag: filter.tag ?? null,
-        text: filter.text ?? null,
-        problems: Number(filter.problems ?? false),
-        limit: filter.limit ?? 1000,
-        offset: filter.offset ?? 0,
-      },
-    )
+       and (:problems = 0 or i.problem_code is not null or i.gone_at is not null
+            or l.state in ('missing', 'changed', 'touched', 'loop', 'refused'))`;
+
+function conditionValues(filter: ImageFilter): Values {
+  return {
+    datastore: filter.datastore ?? null,
+    format: filter.format ?? null,
+    tag: filter.tag ?? null,
+    text: filter.text ?? null,
+    problems: Number(filter.problems ?? false),
+  };
+}
+
+/** How many images meet the filter. */
+export function countImages({ database }: Catalogue, filter: ImageFilter = {}): number {
+  const row = database.one<{ count: number }>(
+    `select count(*) as count from image i join datastore d on d.id = i.datastore_id
+     left join image_note n on n.image_id = i.id left join lineage l on l.child_id = i.id ${conditions}`,
+    conditionValues(filter),
+  );
+  return row?.count ?? 0;
+}
+
+/** The images that meet the filter, by datastore and path. At most `limit` (default 1000) from `offset`. */
+export function listImages({ database }: Catalogue, filter: ImageFilter = {}): ImageEntry[] {
+  return database
+    .all<EntryRow>(`${entryRows} ${conditions} order by d.name, i.path limit :limit offset :offset`, {
+      ...conditionValues(filter),
+      limit: filter.limit ?? 1000,
+      offset: filter.offset ?? 0,
+    })
     .map(entryOf);
 }
 

@@ -61,6 +61,8 @@ export function isImageError(error: unknown, code?: ErrorCode): error is ImageEr
 /** Sentences of the C library for the error numbers that file work meets; what users of qemu-img know them by. */
 const systemSentences: Record<string, string> = {
   EACCES: 'Permission denied',
+  EADDRINUSE: 'Address already in use',
+  EADDRNOTAVAIL: 'Cannot assign requested address',
   EAGAIN: 'Resource temporarily unavailable',
   EBADF: 'Bad file descriptor',
   EBUSY: 'Device or resource busy',

@@ -3,6 +3,7 @@ import * as v from 'valibot';
 import type { SecretSource } from '../../block/crypto/secret.ts';
 import { followAll, followFiles, followNothing, followSameFolder, type GatePolicy } from '../../formats/gate.ts';
 import type { OpenOptions } from '../../formats/open.ts';
+import { fenced, type Fence } from '../fence.ts';
 
 /** What an image may pull in: nothing, files in its folder, what qemu-img follows, everything. */
 export const trust = v.picklist(['nothing', 'folder', 'files', 'everything']);
@@ -37,13 +38,19 @@ const policies: Readonly<Record<v.InferOutput<typeof trust>, GatePolicy>> = {
   everything: followAll,
 };
 
-export function policyOf(image: Pick<ImageArgument, 'trust'>): GatePolicy {
-  return policies[image.trust];
+export function policyOf(image: Pick<ImageArgument, 'trust'>, fence: Fence): GatePolicy {
+  return fenced(policies[image.trust], fence);
 }
 
-/** The options to open `image` with. `secrets`: passphrases by name. */
-export function optionsOf(image: ImageArgument, secrets: Readonly<Record<string, string>>): OpenOptions {
-  return { format: image.format, policy: policyOf(image), secret: secretsOf(secrets, image.secret) };
+/** What surrounds an image that is named: passphrases by name, and how far its references may reach. */
+export interface Surroundings {
+  readonly secrets: Readonly<Record<string, string>>;
+  readonly fence: Fence;
+}
+
+/** The options to open `image` with. */
+export function optionsOf(image: ImageArgument, { secrets, fence }: Surroundings): OpenOptions {
+  return { format: image.format, policy: policyOf(image, fence), secret: secretsOf(secrets, image.secret) };
 }
 
 /** Answers with the passphrase that an image asks for by name, or with that called `fallback` where it names none. */

@@ -8,6 +8,7 @@ import { mountOf } from '../../catalogue/storage/mounts.ts';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
 import type { Progress } from '../../job.ts';
 import path from 'node:path';
+import { requireChange, requireWithin, type Fence } from '../fence.ts';
 import { askToStop, askToWait, isWaiting, letGoOn, newControl, type ControlWords } from './control.ts';
 import { JobStore, type JobLine, type JobRecord, type JobState } from './job-store.ts';
 import type { ThreadMessage, ThreadTask } from './job-thread.ts';
@@ -47,6 +48,7 @@ const quickDevice = 3;
 /** Runs jobs. One per program; `close` ends them. */
 export class JobHost {
   readonly #catalogue: Catalogue;
+  readonly #fence: Fence;
   readonly #store: JobStore;
   readonly #news = new EventEmitter<{ news: [JobNews] }>();
   readonly #waiting: RunningJob[] = [];
@@ -54,14 +56,15 @@ export class JobHost {
   readonly #limits = new Map<string, number>();
   #closed = false;
 
-  constructor(catalogue: Catalogue) {
+  constructor(catalogue: Catalogue, fence: Fence = { roots: null, readOnly: false }) {
     this.#catalogue = catalogue;
+    this.#fence = fence;
     this.#store = new JobStore(catalogue);
     this.#store.markInterrupted();
     this.#news.setMaxListeners(0);
   }
 
-  /** Queues a job; gives its id. Throws `job/params` for parameters of a wrong shape. */
+  /** Queues a job; gives its id. Throws `job/params` for parameters of a wrong shape, `access/outside`, `access/read-only`. */
   start(work: WorkName, params: unknown, secrets: Readonly<Record<string, string>> = {}): string {
     const parsed = v.safeParse(works[work].params, params);
     if (!parsed.success) {
@@ -70,6 +73,8 @@ export class JobHost {
       throw new ImageError('job/params', detail);
     }
     const files = (works[work].files as (given: unknown) => readonly string[])(parsed.output);
+    for (const file of files) requireWithin(this.#fence, file);
+    if ((works[work].changes as (given: unknown) => boolean)(parsed.output)) requireChange(this.#fence);
     const id = this.#store.add(work, parsed.output);
     this.#waiting.push({
       id,
@@ -172,7 +177,9 @@ export class JobHost {
     });
     await Promise.race([Promise.all(ending), late]);
     clearTimeout(timer);
-    await Promise.all([...this.#running.values()].map(({ worker }) => worker?.terminate()));
+    await Promise.all(
+      [...this.#running.values()].flatMap(({ worker }) => (worker === null ? [] : [worker.terminate()])),
+    );
   }
 
   #live(record: JobRecord): JobRecord {
@@ -219,7 +226,7 @@ export class JobHost {
   #launch(job: RunningJob): void {
     const { id, work, params, secrets, control } = job;
     const file = import.meta.url.endsWith('.ts') ? './job-thread.ts' : './job-thread.js';
-    const task: ThreadTask = { work, params, control, secrets, catalogue: this.#catalogue.path };
+    const task: ThreadTask = { work, params, control, secrets, catalogue: this.#catalogue.path, fence: this.#fence };
     const worker = new Worker(new URL(file, import.meta.url), {
       workerData: task,
       resourceLimits,
@@ -258,7 +265,7 @@ export class JobHost {
           fail(new ImageError('job/bug', { work, reason: message.stack.split('\n')[0] ?? '' }));
       }
     });
-    worker.on('error', (error) => {
+    worker.on('error', (error: Error) => {
       const code = 'code' in error ? error.code : null;
       fail(
         new ImageError(code === 'ERR_WORKER_OUT_OF_MEMORY' ? 'job/memory' : 'job/died', {

@@ -2,6 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
 import type { Job, Progress } from '../../job.ts';
+import type { Fence } from '../fence.ts';
 import { shouldStop, waitWhileAsked, type ControlWords } from './control.ts';
 import { works } from './works.ts';
 import type { WorkName } from './works.ts';
@@ -14,6 +15,7 @@ export interface ThreadTask {
   /** Passphrases by name; in memory only. */
   readonly secrets: Readonly<Record<string, string>>;
   readonly catalogue: string;
+  readonly fence: Fence;
 }
 
 /** What it says. Exactly one of the last three comes last. */
@@ -52,6 +54,7 @@ async function perform(task: ThreadTask, say: (message: ThreadMessage) => void):
       log: (text: string) => say({ kind: 'log', text }),
       secrets: task.secrets,
       catalogue: task.catalogue,
+      fence: task.fence,
     };
     return { kind: 'done', result: await works[task.work].run(task.params, context) };
   } catch (error) {

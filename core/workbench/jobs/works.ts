@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import * as v from 'valibot';
 import { ImageError } from '../../errors/image-error.ts';
+import { resolveReference } from '../../formats/gate.ts';
 import type { Job } from '../../job.ts';
 import { amend } from '../../operations/amend.ts';
 import { check } from '../../operations/check.ts';
@@ -16,6 +17,7 @@ import { snapshot } from '../../operations/snapshot.ts';
 import { openCatalogue } from '../../catalogue/catalogue.ts';
 import { dependentsOfFile } from '../../catalogue/lineage.ts';
 import { scan } from '../../catalogue/scan/scan.ts';
+import type { Fence } from '../fence.ts';
 import {
   byteCount,
   filePath,
@@ -33,24 +35,38 @@ export interface WorkContext {
   /** A line for the job's log. */
   log(text: string): void;
   readonly secrets: Readonly<Record<string, string>>;
+  readonly fence: Fence;
   /** Path of the catalogue. */
   readonly catalogue: string;
 }
 
 interface Work<Schema extends v.GenericSchema> {
   readonly params: Schema;
-  /** The files it reads and writes, for the queue: works on one slow device wait for each other. */
+  /** The files it is told to read and write: they must lie within the fence, and works on one slow device wait for each other. */
   files(params: v.InferOutput<Schema>): readonly string[];
+  /** It writes to images. */
+  changes(params: v.InferOutput<Schema>): boolean;
   /** `params` have the shape. Its result is plain data and does not grow with the disk. */
   run(params: unknown, context: WorkContext): Promise<unknown>;
 }
 
 function work<Schema extends v.GenericSchema>(
   params: Schema,
+  changes: boolean | ((params: v.InferOutput<Schema>) => boolean),
   files: (params: v.InferOutput<Schema>) => readonly string[],
   run: (params: v.InferOutput<Schema>, context: WorkContext) => Promise<unknown>,
 ): Work<Schema> {
-  return { params, files, run: (given, context) => run(v.parse(params, given), context) };
+  return {
+    params,
+    files,
+    changes: typeof changes === 'boolean' ? () => changes : changes,
+    run: (given, context) => run(v.parse(params, given), context),
+  };
+}
+
+/** A layer below that a parameter names, seen from the image that will name it. */
+function layerOf(image: string, backing: { readonly path: string } | null): string[] {
+  return backing === null || backing.path === '' ? [] : [resolveReference(image, backing.path)];
 }
 
 const backing = v.nullable(v.strictObject({ path: filePath, format: v.nullable(v.string()) }));
@@ -87,13 +103,14 @@ export const works = {
       verify: v.boolean(),
       keepIdentity: v.boolean(),
     }),
-    ({ source, target }) => [source.path, target],
+    true,
+    ({ source, target, backing: below }) => [source.path, target, ...layerOf(target, below)],
     async (params, context) => {
       const { overwrite, source, ...rest } = params;
       if (!overwrite) refuseExisting(params.target);
       const asked = {
         ...rest,
-        sources: [{ path: source.path, options: optionsOf(source, context.secrets) }],
+        sources: [{ path: source.path, options: optionsOf(source, context) }],
         existing: null,
         targetIsZero: false,
         offload: false,
@@ -102,7 +119,7 @@ export const works = {
         depth: 8,
         outOfOrder: true,
         rate: 0,
-        policy: policyOf(source),
+        policy: policyOf(source, context.fence),
         secret: secretsOf(context.secrets, source.secret),
       };
       return convert(asked, context.job);
@@ -119,10 +136,11 @@ export const works = {
       trust,
       secret: v.nullable(v.string()),
     }),
-    ({ target }) => [target],
+    true,
+    ({ target, backing: below }) => [target, ...layerOf(target, below)],
     async ({ target, overwrite, secret, ...rest }, context) => {
       if (!overwrite) refuseExisting(target);
-      const policy = policyOf(rest);
+      const policy = policyOf(rest, context.fence);
       const { format, size, options, backing: below } = rest;
       const asked = {
         path: target,
@@ -139,10 +157,11 @@ export const works = {
   ),
   check: work(
     v.strictObject({ image: imageArgument, repair: v.nullable(v.picklist(['leaks', 'all'])) }),
+    ({ repair }) => repair !== null,
     ({ image }) => [image.path],
     ({ image, repair }, context) =>
       check(
-        { path: image.path, options: optionsOf(image, context.secrets), limit: findingsKept, repair },
+        { path: image.path, options: optionsOf(image, context), limit: findingsKept, repair },
         context.job,
         ({ text }) => {
           context.log(text);
@@ -151,21 +170,23 @@ export const works = {
   ),
   compare: work(
     v.strictObject({ first: imageArgument, second: imageArgument, strict: v.boolean() }),
+    false,
     ({ first, second }) => [first.path, second.path],
     ({ first, second, strict }, context) => {
       const side = (image: typeof first) => ({
         name: image.path,
         path: image.path,
-        options: optionsOf(image, context.secrets),
+        options: optionsOf(image, context),
       });
       return compare({ first: side(first), second: side(second), strict }, context.job);
     },
   ),
   digest: work(
     v.strictObject({ image: imageArgument, algorithm: v.picklist(digestAlgorithms) }),
+    false,
     ({ image }) => [image.path],
     ({ image, algorithm }, context) =>
-      digest({ path: image.path, options: optionsOf(image, context.secrets), algorithm }, context.job),
+      digest({ path: image.path, options: optionsOf(image, context), algorithm }, context.job),
   ),
   resize: work(
     v.strictObject({
@@ -177,10 +198,11 @@ export const works = {
       fixGpt: v.boolean(),
       force,
     }),
+    true,
     ({ image }) => [image.path],
     ({ image, ...rest }, context) =>
       resize(
-        { ...rest, path: image.path, options: optionsOf(image, context.secrets), dependents: askCatalogue(context) },
+        { ...rest, path: image.path, options: optionsOf(image, context), dependents: askCatalogue(context) },
         context.job,
       ),
   ),
@@ -194,12 +216,13 @@ export const works = {
       ]),
       force,
     }),
+    true,
     ({ image }) => [image.path],
     ({ image, action, force: forced }, context) =>
       snapshot(
         {
           path: image.path,
-          options: optionsOf(image, context.secrets),
+          options: optionsOf(image, context),
           action,
           force: forced,
           // Taking a snapshot changes nothing that an image above could see.
@@ -210,34 +233,38 @@ export const works = {
   ),
   rebase: work(
     v.strictObject({ image: imageArgument, backing, unsafe: v.boolean(), compress: v.boolean(), force }),
-    ({ image }) => [image.path],
+    true,
+    ({ image, backing: below }) => [image.path, ...layerOf(image.path, below)],
     ({ image, ...rest }, context) => {
       const { secret } = image;
       const base = { secret: secretsOf(context.secrets, secret) };
-      const options = optionsOf(image, context.secrets);
+      const options = optionsOf(image, context);
       return rebase({ ...rest, path: image.path, options, base, dependents: askCatalogue(context) }, context.job);
     },
   ),
   commit: work(
     v.strictObject({ image: imageArgument, base: v.nullable(v.string()), keep: v.boolean(), rate: byteCount, force }),
+    true,
     ({ image }) => [image.path],
     ({ image, ...rest }, context) =>
       commit(
-        { ...rest, path: image.path, options: optionsOf(image, context.secrets), dependents: askCatalogue(context) },
+        { ...rest, path: image.path, options: optionsOf(image, context), dependents: askCatalogue(context) },
         context.job,
       ),
   ),
   amend: work(
     v.strictObject({ image: imageArgument, values: optionValues, force }),
+    true,
     ({ image }) => [image.path],
     ({ image, ...rest }, context) =>
       amend(
-        { ...rest, path: image.path, options: optionsOf(image, context.secrets), dependents: askCatalogue(context) },
+        { ...rest, path: image.path, options: optionsOf(image, context), dependents: askCatalogue(context) },
         context.job,
       ),
   ),
   scan: work(
     v.strictObject({ datastore: v.string(), everything: v.boolean() }),
+    false,
     () => [],
     async (params, context) => {
       const catalogue = openCatalogue(context.catalogue);

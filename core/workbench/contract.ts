@@ -1,0 +1,228 @@
+// Everything that crosses to a window, once: each call with the shape of what it takes and the type of what it gives.
+import { eventIterator, oc, type as output } from '@orpc/contract';
+import * as v from 'valibot';
+import type { Annotation } from '../bytes/struct.ts';
+import type { Datastore } from '../catalogue/datastores.ts';
+import type { ImageEntry, ImageRecord } from '../catalogue/images.ts';
+import type { Candidate, Edge } from '../catalogue/lineage.ts';
+import type { Problem } from '../catalogue/problems.ts';
+import type { WireError } from '../errors/image-error.ts';
+import type { OptionRow, Region } from '../formats/driver.ts';
+import type { ImageInfo } from '../operations/info.ts';
+import { byteCount, filePath, imageArgument } from './jobs/image-argument.ts';
+import type { JobNews } from './jobs/job-host.ts';
+import type { JobLine, JobRecord } from './jobs/job-store.ts';
+import type { WorkName } from './jobs/works.ts';
+
+export type { WireError };
+
+/** The program behind the window. */
+export interface About {
+  readonly version: string;
+  readonly platform: NodeJS.Platform;
+  readonly catalogue: string;
+  /** A catalogue that could not be used was put here, and why. */
+  readonly setAside: { readonly path: string; readonly reason: string } | null;
+  readonly readOnly: boolean;
+  /** Folders that may be reached; null: all. */
+  readonly roots: readonly string[] | null;
+  readonly home: string;
+}
+
+/** A page of a folder. */
+export interface FolderPage {
+  readonly path: string;
+  /** Null: there is nothing above that may be reached. */
+  readonly parent: string | null;
+  readonly entries: readonly {
+    readonly name: string;
+    readonly kind: 'folder' | 'file' | 'other';
+    readonly size: number | null;
+    readonly changedAt: number | null;
+  }[];
+  readonly total: number;
+}
+
+/** What a form for a format is drawn from. */
+export interface FormatFacts {
+  readonly id: string;
+  readonly label: string;
+  readonly extensions: readonly string[];
+  readonly canCreate: boolean;
+  readonly hasBacking: boolean;
+  readonly hasSnapshots: boolean;
+  readonly canCheck: boolean;
+  readonly canRepair: boolean;
+  readonly options: readonly OptionRow[];
+}
+
+/** An image opened for looking at. */
+export interface ImageSession {
+  readonly id: string;
+  readonly info: ImageInfo;
+  /** Bytes of the guest's disk, and of each file by its role. */
+  readonly guestSize: number;
+  readonly files: readonly { readonly role: string; readonly path: string; readonly length: number }[];
+  readonly depth: number;
+}
+
+export type RegionFacts = Pick<Region, 'start' | 'length' | 'label' | 'kind'>;
+
+/** A stretch of the disk cut into cells. Each list has one number (0 to 255) per cell: how much of it is of that kind. */
+export interface MapTile {
+  readonly start: number;
+  readonly length: number;
+  readonly cells: number;
+  /** Stored here plainly, packed, in a layer below, explicitly zero; the rest is nothing at all. */
+  readonly data: readonly number[];
+  readonly packed: readonly number[];
+  readonly below: readonly number[];
+  readonly zero: readonly number[];
+}
+
+/** How far a search or a comparison got. `next` null: to the end. */
+export interface Searched {
+  readonly found: number | null;
+  readonly next: number | null;
+}
+
+export interface ComparedStep {
+  readonly differing: readonly { readonly start: number; readonly length: number }[];
+  readonly next: number | null;
+}
+
+/** Bytes that one call hands over at most. */
+export const mostBytes = 1024 * 1024;
+
+const name = v.pipe(v.string(), v.minLength(1), v.maxLength(1000));
+const limit = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1000));
+const offset = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const session = v.pipe(v.string(), v.uuid());
+/** `guest`, or the role of a file. */
+const view = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
+
+export const contract = {
+  program: {
+    about: oc.output(output<About>()),
+    formats: oc.output(output<readonly FormatFacts[]>()),
+    folder: oc.input(v.strictObject({ path: v.nullable(filePath), offset, limit })).output(output<FolderPage>()),
+  },
+  datastores: {
+    list: oc.output(output<readonly Datastore[]>()),
+    add: oc.input(v.strictObject({ path: filePath, name: v.nullable(name) })).output(output<Datastore>()),
+    probe: oc.input(v.strictObject({ id: name })).output(output<Datastore>()),
+    rename: oc.input(v.strictObject({ id: name, name })).output(output<Datastore>()),
+    remove: oc.input(v.strictObject({ id: name })).output(output<null>()),
+    problems: oc
+      .input(v.strictObject({ offset, limit }))
+      .output(output<{ readonly problems: readonly Problem[]; readonly total: number }>()),
+  },
+  images: {
+    list: oc
+      .input(
+        v.strictObject({
+          datastore: v.nullable(name),
+          format: v.nullable(name),
+          tag: v.nullable(name),
+          text: v.nullable(v.string()),
+          problems: v.boolean(),
+          offset,
+          limit,
+        }),
+      )
+      .output(output<{ readonly images: readonly ImageEntry[]; readonly total: number }>()),
+    show: oc.input(v.strictObject({ id: name })).output(output<ImageRecord>()),
+    find: oc.input(v.strictObject({ text: name })).output(output<ImageRecord>()),
+    write: oc
+      .input(
+        v.strictObject({
+          id: name,
+          name: v.optional(v.nullable(name)),
+          note: v.optional(v.nullable(v.pipe(v.string(), v.maxLength(100_000)))),
+          addTags: v.optional(v.array(name), []),
+          removeTags: v.optional(v.array(name), []),
+        }),
+      )
+      .output(output<ImageRecord>()),
+    dependents: oc.input(v.strictObject({ id: name })).output(output<readonly string[]>()),
+    edges: oc
+      .input(v.strictObject({ offset, limit }))
+      .output(output<{ readonly edges: readonly Edge[]; readonly total: number }>()),
+    parents: oc.input(v.strictObject({ id: name })).output(output<readonly Candidate[]>()),
+  },
+  jobs: {
+    start: oc
+      .input(
+        v.strictObject({
+          work: v.string(),
+          params: v.unknown(),
+          secrets: v.optional(v.record(v.string(), v.string()), {}),
+        }),
+      )
+      .output(output<{ readonly id: string }>()),
+    list: oc.input(v.strictObject({ offset, limit })).output(output<readonly JobRecord[]>()),
+    show: oc.input(v.strictObject({ id: name })).output(output<JobRecord>()),
+    lines: oc.input(v.strictObject({ id: name, after: offset, limit })).output(output<readonly JobLine[]>()),
+    cancel: oc.input(v.strictObject({ id: name })).output(output<null>()),
+    pause: oc.input(v.strictObject({ id: name })).output(output<null>()),
+    resume: oc.input(v.strictObject({ id: name })).output(output<null>()),
+    forget: oc.input(v.strictObject({ id: name })).output(output<null>()),
+    /** What becomes of every job from now on. */
+    news: oc.output(eventIterator(output<JobNews>())),
+  },
+  sessions: {
+    open: oc
+      .input(v.strictObject({ image: imageArgument, secrets: v.optional(v.record(v.string(), v.string()), {}) }))
+      .output(output<ImageSession>()),
+    close: oc.input(v.strictObject({ session })).output(output<null>()),
+    bytes: oc
+      .input(
+        v.strictObject({
+          session,
+          view,
+          start: offset,
+          length: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostBytes)),
+        }),
+      )
+      .output(output<Blob>()),
+    regions: oc
+      .input(v.strictObject({ session, role: view, from: offset, limit }))
+      .output(output<readonly RegionFacts[]>()),
+    annotations: oc
+      .input(
+        v.strictObject({
+          session,
+          role: view,
+          start: offset,
+          length: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65536)),
+        }),
+      )
+      .output(output<readonly Annotation[]>()),
+    map: oc
+      .input(
+        v.strictObject({
+          session,
+          start: offset,
+          length: byteCount,
+          cells: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(4096)),
+        }),
+      )
+      .output(output<MapTile>()),
+    find: oc
+      .input(
+        v.strictObject({
+          session,
+          view,
+          from: offset,
+          pattern: v.pipe(v.string(), v.hexadecimal(), v.maxLength(2048)),
+        }),
+      )
+      .output(output<Searched>()),
+    compare: oc
+      .input(v.strictObject({ session, other: imageArgument, from: offset, limit }))
+      .output(output<ComparedStep>()),
+  },
+};
+
+export type Contract = typeof contract;
+export type { WorkName };

@@ -1,0 +1,97 @@
+// The images that windows look into: one thread each, opened, asked, closed.
+import crypto from 'node:crypto';
+import { Worker } from 'node:worker_threads';
+import { ImageError } from '../../errors/image-error.ts';
+import type { ImageSession } from '../contract.ts';
+import { requireWithin, type Fence } from '../fence.ts';
+import type { ImageArgument } from '../jobs/image-argument.ts';
+import type { Answer, ImageTask, Question, Questions } from './image-thread.ts';
+
+interface Session {
+  readonly worker: Worker;
+  readonly waiting: Map<
+    number,
+    { readonly resolve: (result: unknown) => void; readonly reject: (error: Error) => void }
+  >;
+  next: number;
+  fault: ImageError | null;
+}
+
+/** Images open at once at most. */
+const mostSessions = 64;
+const resourceLimits = { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 32 };
+
+export class ImageHost {
+  readonly #fence: Fence;
+  readonly #sessions = new Map<string, Session>();
+
+  constructor(fence: Fence) {
+    this.#fence = fence;
+  }
+
+  /** Opens an image. Throws `access/outside`, `session/too-many`, and what opening throws. */
+  async open(image: ImageArgument, secrets: Readonly<Record<string, string>>): Promise<ImageSession> {
+    requireWithin(this.#fence, image.path);
+    if (this.#sessions.size >= mostSessions) throw new ImageError('session/too-many', { allowed: mostSessions });
+    const id = crypto.randomUUID();
+    const task: ImageTask = { image, secrets, fence: this.#fence };
+    const file = import.meta.url.endsWith('.ts') ? './image-thread.ts' : './image-thread.js';
+    const worker = new Worker(new URL(file, import.meta.url), {
+      workerData: task,
+      resourceLimits,
+      name: `image ${id}`,
+    });
+    const session: Session = { worker, waiting: new Map(), next: 1, fault: null };
+    this.#sessions.set(id, session);
+    const die = (reason: string): void => {
+      session.fault ??= new ImageError('session/died', { reason }, { file: image.path });
+      for (const { reject } of session.waiting.values()) reject(session.fault);
+      session.waiting.clear();
+    };
+    worker.on('message', (answer: Answer) => {
+      const asked = session.waiting.get(answer.number);
+      session.waiting.delete(answer.number);
+      if ('error' in answer) asked?.reject(ImageError.fromWire(answer.error));
+      else if ('bug' in answer) asked?.reject(new Error(answer.bug));
+      else asked?.resolve(answer.result);
+    });
+    worker.on('error', (error: Error) => die(error.message));
+    worker.on('exit', (code) => die(`exit code ${code}`));
+    try {
+      const facts = (await this.#ask(session, 'open', [])) as Omit<ImageSession, 'id'>;
+      return { id, ...facts };
+    } catch (error) {
+      this.close(id);
+      throw error;
+    }
+  }
+
+  /** Asks an open image. Throws `session/unknown`, `session/died`, and what the question throws. */
+  ask<Name extends keyof Questions>(id: string, name: Name, ...args: Parameters<Questions[Name]>): Promise<unknown> {
+    const session = this.#sessions.get(id);
+    if (session === undefined) return Promise.reject(new ImageError('session/unknown', { id }));
+    return this.#ask(session, name, args);
+  }
+
+  /** Closes it; one that is not open is closed already. */
+  close(id: string): void {
+    const session = this.#sessions.get(id);
+    this.#sessions.delete(id);
+    void session?.worker.terminate();
+  }
+
+  async closeAll(): Promise<void> {
+    const workers = [...this.#sessions.values()].map(({ worker }) => worker.terminate());
+    this.#sessions.clear();
+    await Promise.all(workers);
+  }
+
+  #ask(session: Session, name: keyof Questions, args: readonly unknown[]): Promise<unknown> {
+    if (session.fault !== null) return Promise.reject(session.fault);
+    const number = session.next++;
+    return new Promise((resolve, reject) => {
+      session.waiting.set(number, { resolve, reject });
+      session.worker.postMessage({ number, name, args } satisfies Question);
+    });
+  }
+}

@@ -1,0 +1,84 @@
+// The thread of one open image: answers one question after another, so that the program goes on whatever the image is like.
+import { parentPort, workerData } from 'node:worker_threads';
+import { ImageError, type WireError } from '../../errors/image-error.ts';
+import { silentJob } from '../../job.ts';
+import { openImage } from '../../formats/open.ts';
+import { info } from '../../operations/info.ts';
+import type { Fence } from '../fence.ts';
+import { optionsOf, type ImageArgument } from '../jobs/image-argument.ts';
+import { OpenImage } from './open-image.ts';
+
+export interface ImageTask {
+  readonly image: ImageArgument;
+  readonly secrets: Readonly<Record<string, string>>;
+  readonly fence: Fence;
+}
+
+/** The questions; each is asked with its parameters and answered with its result. */
+export interface Questions {
+  readonly open: () => Promise<unknown>;
+  readonly bytes: (view: string, start: number, length: number) => Uint8Array;
+  readonly regions: (role: string, from: number, limit: number) => unknown;
+  readonly annotations: (role: string, start: number, length: number) => unknown;
+  readonly map: (start: number, length: number, cells: number) => unknown;
+  readonly find: (view: string, from: number, pattern: Uint8Array) => unknown;
+  readonly compare: (other: ImageArgument, from: number, limit: number) => unknown;
+}
+
+export interface Question {
+  readonly number: number;
+  readonly name: keyof Questions;
+  readonly args: readonly unknown[];
+}
+
+export type Answer =
+  | { readonly number: number; readonly result: unknown }
+  | { readonly number: number; readonly error: WireError }
+  | { readonly number: number; readonly bug: string };
+
+function questionsAbout({ image, secrets, fence }: ImageTask): Questions {
+  const surroundings = { secrets, fence };
+  const options = optionsOf(image, surroundings);
+  let open: OpenImage | null = null;
+  const opened = (): OpenImage => (open ??= new OpenImage(image.path, options));
+  return {
+    async open() {
+      const { node, depth } = opened();
+      const [facts] = await info({ path: image.path, options: { ...options, share: true }, chain: false }, silentJob);
+      const files = node.files.map(({ role, storage }) => ({ role, path: storage.name, length: storage.size }));
+      return { info: facts, guestSize: node.size, files, depth };
+    },
+    bytes: (...args) => opened().bytes(...args),
+    regions: (...args) => opened().regions(...args),
+    annotations: (...args) => opened().annotations(...args),
+    map: (...args) => opened().map(...args),
+    find: (...args) => opened().find(...args),
+    compare(other, from, limit) {
+      const open = () => openImage(other.path, { ...optionsOf(other, surroundings), share: true }).node;
+      return opened().compare({ key: JSON.stringify(other), open }, from, limit);
+    },
+  };
+}
+
+async function answer(questions: Questions, { number, name, args }: Question): Promise<Answer> {
+  try {
+    const ask = questions[name] as (...given: readonly unknown[]) => unknown;
+    return { number, result: await ask(...args) };
+  } catch (error) {
+    if (error instanceof ImageError) return { number, error: error.toWire() };
+    return { number, bug: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+  }
+}
+
+const port = parentPort;
+if (port !== null) {
+  const questions = questionsAbout(workerData as ImageTask);
+  let before: Promise<void> = Promise.resolve();
+  port.on('message', (question: Question) => {
+    before = before.then(async () => {
+      const said = await answer(questions, question);
+      const bytes = 'result' in said && said.result instanceof Uint8Array ? said.result : null;
+      port.postMessage(said, bytes === null ? [] : [bytes.buffer as ArrayBuffer]);
+    });
+  });
+}

@@ -1,0 +1,220 @@
+// The program behind the window: one handler for each call of the contract.
+import { implement, ORPCError } from '@orpc/server';
+import os from 'node:os';
+import type { Catalogue } from '../catalogue/catalogue.ts';
+import {
+  addDatastore,
+  findDatastore,
+  listDatastores,
+  probeDatastore,
+  removeDatastore,
+  renameDatastore,
+} from '../catalogue/datastores.ts';
+import { countImages, imageRecord, listImages, resolveImage, writeNote, writeTags } from '../catalogue/images.ts';
+import { allEdges, dependentsOf, findParent } from '../catalogue/lineage.ts';
+import { listProblems } from '../catalogue/problems.ts';
+import { ImageError } from '../errors/image-error.ts';
+import type { FormatDriver } from '../formats/driver.ts';
+import { allDrivers } from '../formats/registry.ts';
+import { contract, type FormatFacts } from './contract.ts';
+import { requireWithin, type Fence } from './fence.ts';
+import { listFolder } from './folders.ts';
+import { ImageHost } from './images/image-host.ts';
+import { JobHost, type JobNews } from './jobs/job-host.ts';
+import { works, type WorkName } from './jobs/works.ts';
+
+export interface WorkbenchOptions {
+  readonly catalogue: Catalogue;
+  readonly fence: Fence;
+  readonly version: string;
+}
+
+/** A running workbench. */
+export interface Workbench {
+  readonly router: ReturnType<typeof makeRouter>;
+  readonly jobs: JobHost;
+  /** Ends jobs and closes images. */
+  close(): Promise<void>;
+}
+
+export function startWorkbench(options: WorkbenchOptions): Workbench {
+  const jobs = new JobHost(options.catalogue, options.fence);
+  const images = new ImageHost(options.fence);
+  return {
+    router: makeRouter(options, jobs, images),
+    jobs,
+    async close() {
+      await jobs.close();
+      await images.closeAll();
+    },
+  };
+}
+
+/** What the engine says of a fault goes to the window as code, detail and place; a bug as one sentence. */
+async function translated<Result>(work: () => Result | Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof ImageError) {
+      throw new ORPCError('UNPROCESSABLE_CONTENT', { message: error.message, data: error.toWire(), cause: error });
+    }
+    throw error;
+  }
+}
+
+function makeRouter({ catalogue, fence, version }: WorkbenchOptions, jobs: JobHost, images: ImageHost) {
+  const os_ = implement(contract).use(({ next }) => translated(() => next()));
+  const { program, datastores, images: image, jobs: job, sessions } = os_;
+  const done = (work: () => void): null => {
+    work();
+    return null;
+  };
+  return os_.router({
+    program: {
+      about: program.about.handler(() => ({
+        version,
+        platform: process.platform,
+        catalogue: catalogue.path,
+        setAside:
+          catalogue.setAside === null
+            ? null
+            : { path: catalogue.setAside.path, reason: catalogue.setAside.reason.message },
+        readOnly: fence.readOnly,
+        roots: fence.roots,
+        home: fence.roots?.[0] ?? os.homedir(),
+      })),
+      formats: program.formats.handler(() => allDrivers().map(factsOf)),
+      folder: program.folder.handler(({ input }) => listFolder(fence, input.path, input.offset, input.limit)),
+    },
+    datastores: {
+      list: datastores.list.handler(() => listDatastores(catalogue)),
+      add: datastores.add.handler(({ input }) => {
+        requireWithin(fence, input.path);
+        return findDatastore(catalogue, addDatastore(catalogue, input));
+      }),
+      probe: datastores.probe.handler(({ input }) => probeDatastore(catalogue, input.id)),
+      rename: datastores.rename.handler(({ input }) => {
+        renameDatastore(catalogue, input.id, input.name);
+        return findDatastore(catalogue, input.name);
+      }),
+      remove: datastores.remove.handler(({ input }) => done(() => removeDatastore(catalogue, input.id))),
+      problems: datastores.problems.handler(({ input }) => {
+        const problems = listProblems(catalogue);
+        return { problems: problems.slice(input.offset, input.offset + input.limit), total: problems.length };
+      }),
+    },
+    images: {
+      list: image.list.handler(({ input }) => ({
+        images: listImages(catalogue, input),
+        total: countImages(catalogue, input),
+      })),
+      show: image.show.handler(({ input }) => imageRecord(catalogue, input.id)),
+      find: image.find.handler(({ input }) => imageRecord(catalogue, resolveImage(catalogue, input.text))),
+      write: image.write.handler(({ input }) => {
+        const { id, name, note, addTags, removeTags } = input;
+        if (name !== undefined || note !== undefined) {
+          writeNote(catalogue, id, {
+            ...(name === undefined ? {} : { name }),
+            ...(note === undefined ? {} : { note }),
+          });
+        }
+        writeTags(catalogue, id, { add: addTags, remove: removeTags });
+        return imageRecord(catalogue, id);
+      }),
+      dependents: image.dependents.handler(({ input }) => dependentsOf(catalogue, input.id)),
+      edges: image.edges.handler(({ input }) => {
+        const edges = allEdges(catalogue);
+        return { edges: edges.slice(input.offset, input.offset + input.limit), total: edges.length };
+      }),
+      parents: image.parents.handler(({ input }) => findParent(catalogue, input.id)),
+    },
+    jobs: {
+      start: job.start.handler(({ input }) => {
+        if (!(input.work in works)) throw new ImageError('job/no-work', { work: input.work });
+        return { id: jobs.start(input.work as WorkName, input.params, input.secrets) };
+      }),
+      list: job.list.handler(({ input }) => jobs.list(input.limit, input.offset)),
+      show: job.show.handler(({ input }) => jobs.job(input.id)),
+      lines: job.lines.handler(({ input }) => jobs.lines(input.id, input.after, input.limit)),
+      cancel: job.cancel.handler(({ input }) => done(() => jobs.cancel(input.id))),
+      pause: job.pause.handler(({ input }) => done(() => jobs.pause(input.id))),
+      resume: job.resume.handler(({ input }) => done(() => jobs.resume(input.id))),
+      forget: job.forget.handler(({ input }) => done(() => jobs.forget(input.id))),
+      news: job.news.handler(({ signal }) => newsOf(jobs, signal)),
+    },
+    sessions: {
+      open: sessions.open.handler(({ input }) => images.open(input.image, input.secrets)),
+      close: sessions.close.handler(({ input }) => done(() => images.close(input.session))),
+      bytes: sessions.bytes.handler(async ({ input }) => {
+        const bytes = await images.ask(input.session, 'bytes', input.view, input.start, input.length);
+        return new Blob([bytes as Uint8Array<ArrayBuffer>]);
+      }),
+      regions: sessions.regions.handler(
+        ({ input }) => images.ask(input.session, 'regions', input.role, input.from, input.limit) as Promise<never>,
+      ),
+      annotations: sessions.annotations.handler(
+        ({ input }) =>
+          images.ask(input.session, 'annotations', input.role, input.start, input.length) as Promise<never>,
+      ),
+      map: sessions.map.handler(
+        ({ input }) => images.ask(input.session, 'map', input.start, input.length, input.cells) as Promise<never>,
+      ),
+      find: sessions.find.handler(({ input }) => {
+        const pattern = new Uint8Array(Buffer.from(input.pattern, 'hex'));
+        return images.ask(input.session, 'find', input.view, input.from, pattern) as Promise<never>;
+      }),
+      compare: sessions.compare.handler(({ input }) => {
+        requireWithin(fence, input.other.path);
+        return images.ask(input.session, 'compare', input.other, input.from, input.limit) as Promise<never>;
+      }),
+    },
+  });
+}
+
+function factsOf(driver: FormatDriver): FormatFacts {
+  return {
+    id: driver.id,
+    label: driver.label,
+    extensions: driver.extensions,
+    canCreate: driver.create !== undefined,
+    hasBacking: driver.hasBacking,
+    hasSnapshots: driver.snapshots?.create !== undefined,
+    canCheck: driver.check !== undefined,
+    canRepair: driver.repair !== undefined,
+    options: driver.options.filter(({ hidden }) => hidden !== true),
+  };
+}
+
+/** The news of all jobs until the listener goes away. What nobody fetches in time is dropped, newest kept: it is only news. */
+async function* newsOf(jobs: JobHost, signal: AbortSignal | undefined): AsyncGenerator<JobNews, void, void> {
+  const waiting: JobNews[] = [];
+  let wake = (): void => {};
+  const stop = jobs.onNews((news) => {
+    if (waiting.length < mostNews) waiting.push(news);
+    else if (news.kind === 'state')
+      waiting.splice(
+        waiting.findIndex(({ kind }) => kind !== 'state'),
+        1,
+        news,
+      );
+    wake();
+  });
+  const onAbort = (): void => wake();
+  signal?.addEventListener('abort', onAbort);
+  try {
+    while (signal?.aborted !== true) {
+      const news = waiting.shift();
+      if (news !== undefined) yield news;
+      else {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    }
+  } finally {
+    stop();
+    signal?.removeEventListener('abort', onAbort);
+  }
+}
+
+const mostNews = 1000;

@@ -1,0 +1,391 @@
+// `platter serve` as a browser meets it: who is let in, every call of the contract over a real WebSocket, and how it ends.
+import { createORPCClient } from '@orpc/client';
+import { RPCLink } from '@orpc/client/websocket';
+import type { ContractRouterClient } from '@orpc/contract';
+import { spawn, type ChildProcess } from 'node:child_process';
+import crypto from 'node:crypto';
+import fs from 'node:fs';
+import http from 'node:http';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { WebSocket } from 'ws';
+import { contract, type Contract } from '../../../core/workbench/contract.ts';
+import type { JobNews } from '../../../core/workbench/jobs/job-host.ts';
+import { describeWith, mustRun } from '../../peers.ts';
+import { scratchFolder } from '../../scratch.ts';
+
+type Client = ContractRouterClient<Contract>;
+
+const project = path.resolve(import.meta.dirname, '../../..');
+
+interface Served {
+  readonly child: ChildProcess;
+  readonly url: URL;
+  readonly stderr: () => string;
+}
+
+async function serve(folder: string, args: readonly string[]): Promise<Served> {
+  const child = spawn(process.execPath, [path.join(project, 'cli', 'main.ts'), 'serve', ...args], {
+    env: { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stderr = '';
+  child.stderr.on('data', (text: Buffer) => (stderr += text.toString()));
+  const url = await new Promise<string>((resolve, reject) => {
+    let text = '';
+    child.stdout.on('data', (part: Buffer) => {
+      text += part.toString();
+      if (text.includes('\n')) resolve(text.split('\n')[0] ?? '');
+    });
+    child.on('exit', (code) => reject(new Error(`serve ended with ${code}: ${stderr}`)));
+  });
+  return { child, url: new URL(url), stderr: () => stderr };
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: http.IncomingHttpHeaders;
+  readonly body: string;
+}
+
+function get(url: URL, place: string, headers: Record<string, string> = {}, method = 'GET'): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const request = http.request({ host: url.hostname, port: url.port, path: place, method, headers }, (response) => {
+      let body = '';
+      response.on('data', (part: Buffer) => (body += part.toString()));
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body }));
+    });
+    request.on('error', reject);
+    request.end();
+  });
+}
+
+async function cookieOf({ url }: Served): Promise<string> {
+  const { headers } = await get(url, url.pathname + url.search);
+  return headers['set-cookie']?.[0]?.split(';')[0] ?? '';
+}
+
+function connect(served: Served, headers: Record<string, string>): Promise<WebSocket> {
+  const socket = new WebSocket(`ws://${served.url.host}/rpc`, { headers });
+  return new Promise((resolve, reject) => {
+    socket.on('open', () => resolve(socket));
+    socket.on('error', reject);
+  });
+}
+
+async function clientOf(served: Served): Promise<{ client: Client; socket: WebSocket }> {
+  const socket = await connect(served, { Cookie: await cookieOf(served), Origin: served.url.origin });
+  return { client: createORPCClient(new RPCLink({ websocket: socket })), socket };
+}
+
+/** Every call of the contract, as `group.name`. */
+const calls = Object.entries(contract).flatMap(([group, members]) =>
+  Object.keys(members).map((name) => `${group}.${name}`),
+);
+
+describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
+  const root = scratchFolder('serve');
+  const store = path.join(root, 'store');
+  const at = { cwd: store };
+  const used = new Set<string>();
+  let served: Served;
+  let client: Client;
+  let socket: WebSocket;
+  const image = (name: string) => ({
+    path: path.join(store, name),
+    format: null,
+    trust: 'files' as const,
+    secret: null,
+  });
+  /** The client, noting which calls were made. */
+  const watched = (raw: Client): Client =>
+    new Proxy(raw, {
+      get: (groups, group: string) =>
+        new Proxy(groups[group as keyof Client], {
+          get(members, name: string) {
+            used.add(`${group}.${name}`);
+            return members[name as keyof typeof members];
+          },
+        }),
+    });
+
+  beforeAll(async () => {
+    fs.mkdirSync(store);
+    mustRun('qemu-img', ['create', '-q', '-f', 'raw', 'disk.raw', '8M'], at);
+    mustRun('qemu-io', ['-f', 'raw', '-c', 'write -P 65 1M 64k', '-c', 'write -P 66 5M 4k', 'disk.raw'], at);
+    mustRun('qemu-img', ['convert', '-O', 'qcow2', 'disk.raw', 'disk.qcow2'], at);
+    mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', 'disk.qcow2', '-F', 'qcow2', 'top.qcow2'], at);
+    mustRun('qemu-io', ['-c', 'write -P 67 2M 64k', '-c', 'write -z 5M 64k', 'top.qcow2'], at);
+    fs.writeFileSync(path.join(root, 'secret.raw'), Buffer.alloc(4096, 1));
+    mustRun(
+      'qemu-img',
+      ['create', '-q', '-f', 'qcow2', '-b', path.join(root, 'secret.raw'), '-F', 'raw', 'thief.qcow2'],
+      at,
+    );
+    fs.symlinkSync(path.join(root, 'secret.raw'), path.join(store, 'link.raw'));
+    served = await serve(root, ['--root', store]);
+    const connected = await clientOf(served);
+    client = watched(connected.client);
+    ({ socket } = connected);
+  });
+  afterAll(() => {
+    socket.close();
+    served.child.kill('SIGTERM');
+  });
+
+  it('prints an address on loopback with a token, which becomes a cookie that scripts cannot read', async () => {
+    expect(served.url.hostname).toBe('127.0.0.1');
+    const answer = await get(served.url, served.url.pathname + served.url.search);
+    expect(answer).toMatchObject({ status: 303, headers: { location: '/' } });
+    expect(answer.headers['set-cookie']?.[0]).toMatch(/; HttpOnly; SameSite=Strict; Path=\/$/);
+    expect(answer.headers['content-security-policy']).toContain("default-src 'none'");
+  });
+
+  it('lets nobody in without the token, under another name, from another page, or with another method', async () => {
+    const cookie = await cookieOf(served);
+    expect((await get(served.url, '/')).status).toBe(401);
+    expect((await get(served.url, '/?token=wrong')).status).toBe(401);
+    expect((await get(served.url, '/', { Cookie: 'platter-session=wrong' })).status).toBe(401);
+    expect((await get(served.url, '/', { Cookie: cookie, Host: 'evil.example' })).status).toBe(421);
+    expect((await get(served.url, '/', { Cookie: cookie, Origin: 'http://evil.example' })).status).toBe(403);
+    expect((await get(served.url, '/', { Cookie: cookie }, 'POST')).status).toBe(405);
+    expect((await get(served.url, '/../package.json', { Cookie: cookie })).status).toBe(404);
+    expect((await get(served.url, '/%2e%2e/%2e%2e/package.json', { Cookie: cookie })).status).toBe(404);
+    const { origin: Origin } = served.url;
+    for (const [headers, status] of [
+      [{ Origin }, 401],
+      [{ Cookie: cookie }, 403],
+      [{ Cookie: cookie, Origin: 'http://evil.example' }, 403],
+      [{ Cookie: cookie, Origin, Host: 'evil.example' }, 421],
+    ] as const) {
+      await expect(connect(served, headers)).rejects.toThrow(String(status));
+    }
+  });
+
+  it('says what it is, which formats there are, and lists folders within the root only', async () => {
+    expect(await client.program.about()).toMatchObject({ roots: [store], readOnly: false, platform: process.platform });
+    expect((await client.program.formats()).map(({ id }) => id)).toContain('vhdx');
+    const page = await client.program.folder({ path: null, offset: 0, limit: 3 });
+    expect(page).toMatchObject({ path: store, parent: null, total: 5 });
+    expect(page.entries).toHaveLength(3);
+    for (const outside of [root, '/', `${store}/../secret.raw`, `${store}/link.raw`]) {
+      await expect(client.program.folder({ path: outside, offset: 0, limit: 10 })).rejects.toMatchObject({
+        data: { code: 'access/outside' },
+      });
+    }
+  });
+
+  it('keeps datastores and images', async () => {
+    await expect(client.datastores.add({ path: root, name: null })).rejects.toMatchObject({
+      data: { code: 'access/outside' },
+    });
+    const { id } = await client.datastores.add({ path: store, name: 'first' });
+    expect(await client.datastores.rename({ id, name: 'second' })).toMatchObject({ name: 'second' });
+    const job = await client.jobs.start({ work: 'scan', params: { datastore: id, everything: false } });
+    await over(job.id);
+    expect(await client.datastores.probe({ id })).toMatchObject({ images: 5 });
+    expect(await client.datastores.list()).toHaveLength(1);
+    const { images, total } = await client.images.list({
+      datastore: null,
+      format: 'qcow2',
+      tag: null,
+      text: null,
+      problems: false,
+      offset: 0,
+      limit: 2,
+    });
+    expect({ paths: images.map((one) => one.path), total }).toEqual({ paths: ['disk.qcow2', 'thief.qcow2'], total: 3 });
+    const base = images[0]?.id ?? '';
+    expect(await client.images.write({ id: base, name: 'Gold', addTags: ['x', 'y'], removeTags: ['y'] })).toMatchObject(
+      {
+        name: 'Gold',
+        tags: ['x'],
+      },
+    );
+    expect((await client.images.show({ id: base })).childList).toHaveLength(1);
+    const top = await client.images.find({ text: 'top.qcow2' });
+    expect(await client.images.dependents({ id: base })).toEqual([top.id]);
+    expect(await client.images.parents({ id: top.id })).toMatchObject([
+      { imageId: base, by: 'content' },
+      { file: path.join(store, 'disk.raw'), by: 'content' },
+    ]);
+    expect(await client.images.edges({ offset: 0, limit: 10 })).toMatchObject({ total: 2 });
+    expect(await client.datastores.problems({ offset: 0, limit: 10 })).toMatchObject({ total: 0 });
+  });
+
+  it('runs jobs and tells of them', async () => {
+    const seen: JobNews[] = [];
+    const listening = new AbortController();
+    const news = (async () => {
+      for await (const one of await client.jobs.news(undefined, { signal: listening.signal })) seen.push(one);
+    })().catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const params = {
+      source: image('top.qcow2'),
+      snapshot: null,
+      target: path.join(store, 'made.vmdk'),
+      overwrite: false,
+      format: 'vmdk',
+      options: {},
+      backing: null,
+      compress: false,
+      salvage: false,
+      verify: true,
+      keepIdentity: false,
+    };
+    const { id } = await client.jobs.start({ work: 'convert', params });
+    expect(await over(id)).toMatchObject({ state: 'done', result: { verified: true } });
+    mustRun('qemu-img', ['compare', 'top.qcow2', 'made.vmdk'], at);
+    expect((await client.jobs.list({ offset: 0, limit: 10 })).map((job) => job.work)).toEqual(['convert', 'scan']);
+    expect(await client.jobs.lines({ id, after: 0, limit: 10 })).toEqual([]);
+    expect(seen.some((one) => one.kind === 'progress' && one.id === id)).toBe(true);
+    expect(seen.some((one) => one.kind === 'state' && one.state === 'done')).toBe(true);
+    listening.abort();
+    await news;
+    await expect(
+      client.jobs.start({ work: 'convert', params: { ...params, target: path.join(root, 'out.raw') } }),
+    ).rejects.toMatchObject({ data: { code: 'access/outside' } });
+    await expect(client.jobs.start({ work: 'nonsense', params: {} })).rejects.toMatchObject({
+      data: { code: 'job/no-work' },
+    });
+    await expect(client.jobs.start({ work: 'digest', params: { image: 1 } })).rejects.toMatchObject({
+      data: { code: 'job/params' },
+    });
+    for (const call of ['cancel', 'pause', 'resume'] as const) {
+      await expect(client.jobs[call]({ id })).rejects.toMatchObject({ data: { code: 'job/over' } });
+    }
+    await client.jobs.forget({ id });
+    await expect(client.jobs.show({ id })).rejects.toMatchObject({ data: { code: 'job/unknown' } });
+    const thief = await client.jobs.start({
+      work: 'digest',
+      params: { image: image('thief.qcow2'), algorithm: 'sha256' },
+    });
+    expect(await over(thief.id)).toMatchObject({ state: 'failed', error: { code: 'gate/refused' } });
+  });
+
+  it('looks into an image: bytes, meaning, map, search, comparison', async () => {
+    const { id: session, guestSize, depth, files } = await client.sessions.open({ image: image('top.qcow2') });
+    expect({ guestSize, depth, roles: files.map(({ role }) => role) }).toEqual({
+      guestSize: 8388608,
+      depth: 2,
+      roles: ['file'],
+    });
+    const guest = await client.sessions.bytes({ session, view: 'guest', start: 2 * 1048576 - 2, length: 4 });
+    expect([...new Uint8Array(await guest.arrayBuffer())]).toEqual([0, 0, 67, 67]);
+    const file = await client.sessions.bytes({ session, view: 'file', start: 0, length: 1048576 });
+    const digest = (bytes: Uint8Array): string => crypto.createHash('sha256').update(bytes).digest('hex');
+    expect(digest(new Uint8Array(await file.arrayBuffer()))).toBe(
+      digest(fs.readFileSync(path.join(store, 'top.qcow2')).subarray(0, 1048576)),
+    );
+    expect((await client.sessions.bytes({ session, view: 'guest', start: 1e12, length: 10 })).size).toBe(0);
+    const regions = await client.sessions.regions({ session, role: 'file', from: 0, limit: 1000 });
+    expect(regions.reduce((sum, region) => sum + region.length, 0)).toBe(files[0]?.length);
+    const fields = await client.sessions.annotations({ session, role: 'file', start: 0, length: 104 });
+    expect(fields.find(({ field }) => field === 'size')?.value).toContain('8388608');
+    const map = await client.sessions.map({ session, start: 0, length: guestSize, cells: 8 });
+    expect(map).toMatchObject({ cells: 8, data: [0, 0, 16, 0, 0, 0, 0, 0], below: [0, 16, 0, 0, 0, 0, 0, 0] });
+    expect(map.zero[5]).toBe(16);
+    expect(await client.sessions.find({ session, view: 'guest', from: 0, pattern: '4343' })).toEqual({
+      found: 2097152,
+      next: 2097153,
+    });
+    expect(await client.sessions.find({ session, view: 'guest', from: 0, pattern: '424242' })).toEqual({
+      found: null,
+      next: null,
+    });
+    const compared = await client.sessions.compare({ session, other: image('disk.raw'), from: 0, limit: 10 });
+    expect(compared).toEqual({
+      differing: [
+        { start: 2097152, length: 65536 },
+        { start: 5242880, length: 4096 },
+      ],
+      next: null,
+    });
+    const wrong = 'x'.repeat(8);
+    await expect(client.sessions.bytes({ session, view: wrong, start: 0, length: 1 })).rejects.toMatchObject({
+      data: { code: 'session/no-file' },
+    });
+    await expect(client.sessions.bytes({ session, view: 'guest', start: 0, length: 2 ** 30 })).rejects.toMatchObject({
+      status: 400,
+    });
+    await client.sessions.close({ session });
+    await expect(client.sessions.bytes({ session, view: 'guest', start: 0, length: 1 })).rejects.toMatchObject({
+      data: { code: 'session/unknown' },
+    });
+    await expect(client.sessions.open({ image: image('link.raw') })).rejects.toMatchObject({
+      data: { code: 'access/outside' },
+    });
+    await expect(client.sessions.open({ image: image('thief.qcow2') })).rejects.toMatchObject({
+      data: { code: 'gate/refused' },
+    });
+    await expect(client.sessions.open({ image: { ...image('top.qcow2'), trust: 'nothing' } })).rejects.toMatchObject({
+      data: { code: 'gate/refused' },
+    });
+  });
+
+  it('refuses calls that are not in the contract and shapes that are not its', async () => {
+    const loose = client as unknown as Record<string, Record<string, (input: unknown) => Promise<unknown>>>;
+    await expect(loose.program?.format_disk?.({})).rejects.toMatchObject({ status: 404 });
+    await expect(loose.images?.list?.({ limit: 1e9 })).rejects.toMatchObject({ status: 400 });
+    await expect(loose.images?.show?.({ id: 'x', more: 1 })).rejects.toMatchObject({ status: 400 });
+    used.delete('program.format_disk');
+    await expect(client.images.show({ id: 'x' })).rejects.toMatchObject({ data: { code: 'image/unknown' } });
+    const [store1] = await client.datastores.list();
+    expect(await client.datastores.remove({ id: store1?.id ?? '' })).toBeNull();
+    expect([...used].sort()).toEqual([...calls].sort());
+  });
+
+  it('serves fifty windows at once', async () => {
+    const windows = await Promise.all(Array.from({ length: 50 }, () => clientOf(served)));
+    const answers = await Promise.all(
+      windows.map(async ({ client: one }, number) => {
+        const pages = [1, 2, 3].map(() => one.program.folder({ path: store, offset: 0, limit: (number % 5) + 1 }));
+        return (await Promise.all(pages)).map(({ entries }) => entries.length);
+      }),
+    );
+    expect(answers).toEqual(windows.map((_, number) => Array.from({ length: 3 }, () => (number % 5) + 1)));
+    for (const one of windows) one.socket.close();
+  });
+
+  it('changes nothing when told so, and cancels its jobs when it is ended', async () => {
+    const folder = path.join(root, 'second');
+    fs.mkdirSync(folder);
+    const reader = await serve(folder, ['--root', store, '--read-only']);
+    const window = await clientOf(reader);
+    const resize = {
+      image: image('disk.raw'),
+      bytes: 1,
+      by: 'plus',
+      preallocation: 'off',
+      shrink: false,
+      fixGpt: false,
+      force: false,
+    };
+    await expect(window.client.jobs.start({ work: 'resize', params: resize })).rejects.toMatchObject({
+      data: { code: 'access/read-only' },
+    });
+    fs.writeFileSync(path.join(store, 'large.raw'), '');
+    fs.truncateSync(path.join(store, 'large.raw'), 2 ** 40);
+    const { id } = await window.client.jobs.start({
+      work: 'digest',
+      params: { image: image('large.raw'), algorithm: 'sha512' },
+    });
+    const ended = new Promise<number | null>((resolve) => reader.child.on('exit', resolve));
+    reader.child.kill('SIGTERM');
+    expect(await ended).toBe(143);
+    fs.rmSync(path.join(store, 'large.raw'));
+    const again = await serve(folder, ['--root', store]);
+    const { client: later, socket: last } = await clientOf(again);
+    expect((await later.jobs.show({ id })).state).toBe('cancelled');
+    last.close();
+    again.child.kill('SIGTERM');
+  });
+
+  async function over(id: string) {
+    for (;;) {
+      const job = await client.jobs.show({ id });
+      if (!['queued', 'running', 'paused'].includes(job.state)) return job;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+});
