@@ -24,7 +24,7 @@ function systemError(errno: Errno, call: string): NodeJS.ErrnoException {
 }
 
 /**
- * Runs `body` while step n and all later ones fail (counted from 1; `Infinity`: none). Steps are counted for regular files below
+ * Runs `body` while step n and all later ones (`once`: none of them) fail, counted from 1 (`Infinity`: none fails). Steps are counted for regular files below
  * `folder` only. Needs PLATTER_NO_KOFFI=1 to be set before the engine is loaded, so that no change goes past node:fs.
  */
 export async function withFailingFiles<T>(
@@ -32,6 +32,7 @@ export async function withFailingFiles<T>(
   n: number,
   errno: Errno,
   body: () => Promise<T>,
+  mode: 'lasting' | 'once' = 'lasting',
 ): Promise<FileFailures<T>> {
   const steps: FileStep[] = [];
   let said = '';
@@ -53,7 +54,7 @@ export async function withFailingFiles<T>(
   const { readlinkSync } = fs;
   const isOurs = (descriptor: number): boolean =>
     descriptor > 2 && readlinkSync(`/proc/self/fd/${descriptor}`).startsWith(folder);
-  const fails = (kind: FileStep): boolean => steps.push(kind) >= n;
+  const fails = (kind: FileStep): boolean => (mode === 'once' ? steps.push(kind) === n : steps.push(kind) >= n);
 
   type Fs = Record<string, (...args: unknown[]) => unknown>;
   const calls = fs as unknown as Fs;

@@ -77,8 +77,10 @@ export function readJournal(storage: Storage, quick = false): Journal | null {
   if (storage.size < headStruct.size) return null;
   const head = new Uint8Array(headStruct.size);
   storage.readAt(head, 0);
+  if (head.every((byte) => byte === 0)) return null;
   const { magic, version, nonce, time, checksum } = headStruct.parse(head, { file: storage.name });
-  if (magic !== journalMagic || checksum !== crc32c(head.subarray(0, 60))) return null;
+  if (magic !== journalMagic || checksum !== crc32c(head.subarray(0, 60)))
+    throw damaged(storage, 0, 'its head cannot be read');
   if (version !== journalVersion) {
     throw new ImageError(
       'undo/version',

@@ -5,7 +5,7 @@ import { ImageError } from '../../errors/image-error.ts';
 import { openFile } from '../file.ts';
 import type { Storage } from '../storage.ts';
 import { notice } from './notices.ts';
-import { isSameFile, journalPath, markOf, setAside } from './place.ts';
+import { isSameFile, journalPath, markOf, removeJournal, setAside } from './place.ts';
 import { readJournal, type Journal, type JournalFile } from './read.ts';
 import { rollBack, type FileToRestore } from './roll-back.ts';
 import { foreignPage } from './verify.ts';
@@ -43,6 +43,8 @@ export function settleJournal(name: string, image: Storage, opening: Opening): S
     const journal = readJournal(storage);
     if (journal === null || !isUnfinished(journal, image)) {
       storage.close();
+      // One that never was complete protects nothing.
+      if (journal === null && opening.writable) removeJournal(file, false);
       return asItIs;
     }
     return settle(journal, storage, name, image, opening);

@@ -39,6 +39,8 @@ export class UndoJournal {
   readonly #name: string;
   readonly #options: UndoOptions;
   readonly #outer: UndoJournal | null;
+  /** Another image is changed together with this one: the order between them rests on what was flushed. */
+  #oneOfSeveral: boolean;
   readonly #parked: UndoJournal[] = [];
   readonly #files: JournaledStorage[] = [];
   readonly #marks: FileMark[] = [];
@@ -55,6 +57,8 @@ export class UndoJournal {
     this.#name = name;
     this.#options = options;
     this.#outer = outer;
+    this.#oneOfSeveral = outer !== null;
+    if (outer !== null) outer.#oneOfSeveral = true;
   }
 
   /** The file of the image that plays `role`, seen through the journal. A block device, or what is no file, is left as it is. */
@@ -92,7 +96,8 @@ export class UndoJournal {
   hold(file: JournaledStorage, change: HeldChange): void {
     this.#held.push({ file, change });
     this.#heldBytes += change.kind === 'flush' ? 0 : change.kind === 'write' ? change.bytes.length : change.length;
-    if (this.#heldBytes >= holdUpTo || this.#held.length >= mostHeld) this.drain();
+    const cannotWait = this.#oneOfSeveral && change.kind === 'flush';
+    if (cannotWait || this.#heldBytes >= holdUpTo || this.#held.length >= mostHeld) this.drain();
   }
 
   /** The last held change is a flush of this file. */
@@ -237,23 +242,10 @@ export class UndoJournal {
     const writer = this.#writer;
     this.#held = [];
     for (const file of this.#files) file.forgetHeld();
-    if (this.#state === 'running' && writer !== null) {
+    if (writer !== null) {
       try {
-        writer.close();
-        const storage = openFile(writer.file, { writable: true, lock: 'none' });
-        const journal = readJournal(storage);
-        if (journal === null) {
-          // Nothing of it had reached the disk, and so nothing of the verb.
-          storage.close();
-        } else {
-          const files = journal.files.map((file) => ({ file, ours: this.#files[file.id] as JournaledStorage }));
-          const touched = files.filter(({ ours }) => ours.touched);
-          rollBack(
-            JournalWriter.takingBack(storage, journal),
-            storage,
-            touched.map(({ file, ours }) => ({ file, storage: ours.inner })),
-          );
-        }
+        if (this.#state === 'running') this.#putBack(writer);
+        else writer.remove(); // it was begun, and nothing was done under it
       } catch (error) {
         if (!(error instanceof ImageError)) throw error;
         const detail = { name: this.#name, verb: this.#options.verb, reason: error.message };
@@ -261,6 +253,22 @@ export class UndoJournal {
       }
     }
     this.#end();
+  }
+
+  #putBack(writer: JournalWriter): void {
+    writer.close();
+    const storage = openFile(writer.file, { writable: true, lock: 'none' });
+    try {
+      const journal = readJournal(storage);
+      // Null: nothing of it had reached the disk, and so nothing of the verb.
+      if (journal === null) return;
+      const files = journal.files.map((file) => ({ file, ours: this.#files[file.id] as JournaledStorage }));
+      const touched = files.filter(({ ours }) => ours.touched);
+      const targets = touched.map(({ file, ours }) => ({ file, storage: ours.inner }));
+      rollBack(JournalWriter.takingBack(storage, journal), storage, targets);
+    } finally {
+      storage.close();
+    }
   }
 
   #end(): void {
