@@ -7,6 +7,7 @@ import { actsAsQemuImg, isLevel10, programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, openSentence, quietLine, UsageError, warn } from '../print.ts';
+import { warnOfGuessedRaw } from '../probed-raw.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { parseSize } from '../size.ts';
 
@@ -75,6 +76,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
     result = await commit(
       { path: named.path, options: named.options, base: args.last('base'), keep: args.has('drop'), rate },
       command.job,
+      (driver) => warnOfGuessedRaw(named.path, named.options.format, driver),
     );
     command.end(true);
   } catch (error) {

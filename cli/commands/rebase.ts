@@ -3,9 +3,11 @@ import { ImageError } from '../../core/errors/image-error.ts';
 import { rebase } from '../../core/operations/rebase.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
 import { cacheMode, nameImage } from '../image-options.ts';
+import { actsAsQemuImg } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, openSentence, UsageError } from '../print.ts';
+import { warnOfGuessedRaw } from '../probed-raw.ts';
 import { startJob, wantsLines } from '../progress.ts';
 
 export const spec = defineCommand({
@@ -96,9 +98,11 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
           backing: base === null || base === '' ? null : { path: base, format },
           unsafe,
           compress: args.has('compress'),
+          storeZeroes: actsAsQemuImg,
           base: { cache: sourceCache, share: args.has('share'), secret },
         },
         command.job,
+        (driver) => warnOfGuessedRaw(named.path, named.options.format, driver),
       );
     } catch (error) {
       throw describeFailure(error, named.name, base);

@@ -6,6 +6,7 @@ import { isWritable, type BackingReference, type BlockNode, type WritableNode } 
 import { readRun, resolveOne } from '../block/read.ts';
 import { writeGuest } from '../block/write.ts';
 import { ImageError } from '../errors/image-error.ts';
+import type { FormatDriver } from '../formats/driver.ts';
 import { resolveReference } from '../formats/gate.ts';
 import { openImage, optionsBelow, type OpenOptions } from '../formats/open.ts';
 import { driverNamed } from '../formats/registry.ts';
@@ -46,42 +47,47 @@ interface Layer {
 }
 
 /**
- * Commits. Order on the disk: 1 the base is grown to the size of the image if it is smaller, 2 links that know the base by its content's
+ * Commits; `opened` hears of the image's format before anything is done. Order on the disk: 1 the base is grown to the size of the image if it is smaller, 2 links that know the base by its content's
  * identity are renewed, 3 the data is copied and lasts, 4 the image is emptied. Until 4 the image reads the same from what it holds. Layers
  * between the image and the base lose their meaning, as with qemu-img. Throws what opening throws, `in-place/*`, `commit/*`,
  * `request/cancelled`.
  */
-export async function commit(params: CommitParams, job: Job): Promise<CommitResult> {
-  const layers = survey(params);
+export async function commit(
+  params: CommitParams,
+  job: Job,
+  opened: (driver: FormatDriver) => void = () => {},
+): Promise<CommitResult> {
+  const layers = survey(params, opened);
   const depth = findBase(layers, params);
   const base = layers[depth];
   if (base === undefined) throw new ImageError('commit/no-backing', {}, { file: params.path });
   const { force } = params;
   const others = dependentsBeside(layers, params.dependents);
-  let opened = false;
+  let isOpen = false;
   try {
     return await changeInPlace(
       base.path,
       { verb: 'commit', open: { ...base.options, format: base.format }, dependents: others, force },
       (image) => {
-        opened = true;
+        isOpen = true;
         return commitInto(image.node, layers.slice(0, depth), params, job);
       },
     );
   } catch (error) {
-    if (opened || !(error instanceof ImageError) || error.code.startsWith('in-place/')) throw error;
+    if (isOpen || !(error instanceof ImageError) || error.code.startsWith('in-place/')) throw error;
     throw new ImageError('commit/open', { name: base.path, reason: error.message }, error.where, error);
   }
 }
 
 /** The chain, looked at read-only: who is to be opened how. */
-function survey({ path, options }: CommitParams): Layer[] {
+function survey({ path, options }: CommitParams, opened: (driver: FormatDriver) => void): Layer[] {
   if (options.backing !== undefined && options.backing.node !== null) {
     options.backing.node.close();
     throw new ImageError('commit/described', {}, { file: path });
   }
-  const { node } = openImage(path, { ...options, writable: false });
+  const { node, driver } = openImage(path, { ...options, writable: false });
   try {
+    opened(driver);
     const layers: Layer[] = [];
     let layerOptions = options;
     let file = path;

@@ -27,10 +27,10 @@ export function isOwn(top: WritableNode, { depth, mapping }: Run): boolean {
 export async function keepDifferences(
   top: WritableNode,
   base: BlockNode | null,
-  compress: boolean,
+  how: { readonly compress: boolean; readonly storeZeroes: boolean },
   job: Job,
 ): Promise<number> {
-  const work = new Comparison(top, base, compress ? (top.packed ?? null) : null);
+  const work = new Comparison(top, base, how.compress ? (top.packed ?? null) : null, how.storeZeroes);
   const pause = breather();
   const total = top.size;
   let at = 0;
@@ -55,16 +55,19 @@ class Comparison {
   readonly #top: WritableNode;
   readonly #base: BlockNode | null;
   readonly #packed: PackedWriter | null;
+  /** Zeroes before this offset are stored as bytes. */
+  readonly #storedTo: number;
   readonly #unit: number;
   readonly #piece: number;
   readonly #old: Buffer;
   readonly #new: Buffer;
   readonly #zeroes: Buffer;
 
-  constructor(top: WritableNode, base: BlockNode | null, packed: PackedWriter | null) {
+  constructor(top: WritableNode, base: BlockNode | null, packed: PackedWriter | null, storeZeroes: boolean) {
     this.#top = top;
     this.#base = base;
     this.#packed = packed;
+    this.#storedTo = storeZeroes ? (top.backing?.size ?? 0) : 0;
     this.#unit = packed === null ? Math.min(largestUnit, Math.max(512, top.granularity)) : packed.unit;
     this.#piece = alignUp(pieceLength, this.#unit);
     this.#old = Buffer.alloc(this.#piece);
@@ -157,7 +160,13 @@ class Comparison {
     this.copied += length;
     try {
       let at = offset;
-      const spans = nonZeroSpans(bytes, offset - origin, end - origin, this.#unit, -(origin % this.#unit));
+      if (at < this.#storedTo) {
+        const stored = bytes.subarray(at - origin, Math.min(end, this.#storedTo) - origin);
+        this.#keepBytes(stored, at);
+        at += stored.length;
+        if (at === end) return;
+      }
+      const spans = nonZeroSpans(bytes, at - origin, end - origin, this.#unit, -(origin % this.#unit));
       for (const span of spans) {
         if (origin + span.offset > at) this.#keepZeroes(at, origin + span.offset);
         at = origin + span.offset + span.length;

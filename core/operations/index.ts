@@ -1,6 +1,7 @@
 // The operations: what a job can be. Their parameters and results are plain data.
 import { amend } from './amend.ts';
 import { bitmap } from './bitmap.ts';
+import { bench } from './bench.ts';
 import { check } from './check.ts';
 import { commit } from './commit.ts';
 import { compact } from './compact.ts';
@@ -20,6 +21,7 @@ import { undo } from './undo.ts';
 
 export const operations = {
   amend,
+  bench,
   bitmap,
   check,
   commit,

@@ -4,9 +4,10 @@ import type { SecretSource } from '../block/crypto/secret.ts';
 import type { CacheMode } from '../block/file.ts';
 import type { BackingReference, BlockNode, WritableNode } from '../block/node.ts';
 import { ImageError } from '../errors/image-error.ts';
+import type { FormatDriver } from '../formats/driver.ts';
 import { followFiles, resolveReference } from '../formats/gate.ts';
 import { openImage, type OpenOptions } from '../formats/open.ts';
-import { findDriver } from '../formats/registry.ts';
+import { isFormatName } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
 import { isOwn, keepDifferences } from './differences.ts';
 import { changeInPlace, type InPlaceOptions, type WritableImage } from './in-place.ts';
@@ -20,6 +21,8 @@ export interface RebaseParams {
   readonly unsafe: boolean;
   /** Store compressed what is copied. */
   readonly compress: boolean;
+  /** Store zeroes of the old layer as bytes where the new one has others, as qemu-img does; otherwise they are marked where that is possible. */
+  readonly storeZeroes?: boolean;
   /** How the new layer is opened. */
   readonly base: { readonly cache?: CacheMode | undefined; readonly share?: boolean; readonly secret?: SecretSource };
   readonly dependents?: InPlaceOptions['dependents'];
@@ -32,16 +35,21 @@ export interface RebaseResult {
 }
 
 /**
- * Rebases. Order on the disk: 1 what differs between the layers is copied into the image, 2 that lasts, 3 the link changes. A crash or an
+ * Rebases; `opened` hears of the image's format before anything is done. Order on the disk: 1 what differs between the layers is copied into the image, 2 that lasts, 3 the link changes. A crash or an
  * error before 3 leaves an image that reads the same through the old layer. Throws what opening throws, `in-place/*`, `rebase/*`,
  * `convert/no-compression`, `gate/loop` for a layer that itself reads through the image, `request/cancelled`.
  */
-export function rebase(params: RebaseParams, job: Job): Promise<RebaseResult> {
+export function rebase(
+  params: RebaseParams,
+  job: Job,
+  opened: (driver: FormatDriver) => void = () => {},
+): Promise<RebaseResult> {
   const { unsafe, dependents, force, backing } = params;
   const open = unsafe ? { ...params.options, withBacking: false } : params.options;
   return changeInPlace(params.path, { verb: 'rebase', open, dependents, force }, async (image) => {
+    opened(image.driver);
     const format = backing?.format ?? null;
-    if (format !== null && findDriver(format) === null) throw new ImageError('rebase/format-name', { name: format });
+    if (format !== null && !isFormatName(format)) throw new ImageError('rebase/format-name', { name: format });
     const copied = unsafe ? (refuse(image, backing), 0) : await copyInto(image, params, job);
     relink(image, backing);
     return { copied };
@@ -71,7 +79,7 @@ async function copyInto(image: WritableImage, params: RebaseParams, job: Job): P
     copied =
       base === null && !compress && top.backing !== null
         ? await flatten(top, job)
-        : await keepDifferences(top, base, compress, job);
+        : await keepDifferences(top, base, { compress, storeZeroes: params.storeZeroes === true }, job);
   } finally {
     base?.close();
   }

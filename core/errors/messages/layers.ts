@@ -1,4 +1,4 @@
-// Codes and sentences of rebase and commit.
+// Codes and sentences of rebase, commit and bench.
 import type { Sentence } from '../sentence.ts';
 
 export const layersMessages = {
@@ -12,6 +12,9 @@ export const layersMessages = {
   'rebase/read-old': 'error while reading from old backing file',
   'rebase/read-new': 'error while reading from new backing file',
   'rebase/write': (d) => `Error while writing to COW image: ${d.reason}`,
+  'bench/request': (d) => `Failed request: ${d.reason}`,
+  'bench/memory': (d) => `The requests under way would need ${d.found} bytes of memory, ${d.allowed} are allowed`,
+  'bench/flush': (d) => `Failed flush request: ${d.reason}`,
   'commit/no-backing': 'Image does not have a backing file',
   'commit/not-in-chain': (d) => `Did not find '${d.base}' in the backing chain of '${d.name}'`,
   'commit/described':
@@ -20,5 +23,5 @@ export const layersMessages = {
   'commit/grow': (d) => `Could not resize backing file '${d.name}': ${d.reason}`,
   'commit/link': (d) => `Could not renew the link to the backing file of '${d.name}': ${d.reason}`,
   'commit/copy': (d) => `Block job failed: ${d.reason}`,
-  'commit/empty': (d) => `The data is in the backing file, but '${d.name}' could not be emptied: ${d.reason}`,
+  'commit/empty': (d) => `Failed to empty ${d.name}: ${d.reason}`,
 } as const satisfies Record<string, Sentence>;
