@@ -77,12 +77,10 @@ describeWith({ peers: ['qemu-img', 'qemu-io'], unless: withoutTar }, 'convert -O
     const { into } = unpack('empty.ova');
     expect(runProgram('sha256sum', ['--strict', '-c', 'empty.mf'], { cwd: into }).status).toBe(0);
     expect(runQemuImg(['compare', path.join(into, 'empty-disk1.vmdk'), at('empty.qcow2')]).status).toBe(0);
-    expect(platter('check', 'empty.ova').status).toBe(0);
   });
 
   it('tells what it was asked for, and not of what it cannot do', () => {
     const refused = (...args: string[]): string => platter('convert', '-O', 'ova', ...args).stderr;
-    expect(refused('-o', 'cpus=0', 'base.qcow2', 'no.ova')).toContain("'cpus' does not accept value '0'");
     expect(refused('-o', 'preallocation=full', 'base.qcow2', 'no.ova')).toContain('cannot be preallocated');
     expect(refused('-n', 'base.qcow2', 'empty.ova')).toContain("Could not open 'empty.ova': The disks of a package");
     expect(refused('-B', 'base.qcow2', '-F', 'qcow2', 'top.qcow2', 'no.ova')).toContain('Backing file not supported');

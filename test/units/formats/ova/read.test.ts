@@ -1,10 +1,12 @@
 // Reading packages: archives that GNU tar made of qemu-img's disks, and the same files beside their descriptor.
 import fs from 'node:fs';
 import path from 'node:path';
+import zlib from 'node:zlib';
 import { beforeAll, expect, it } from 'vitest';
+import { readGuest } from '../../../../core/block/read.ts';
 import { openImage } from '../../../../core/formats/open.ts';
 import { findDriver } from '../../../../core/formats/registry.ts';
-import { describeWith, mustRun, runProgram } from '../../../peers.ts';
+import { describeWith, mustRun, runProgram, sharedFolder } from '../../../peers.ts';
 import { scratchFolder } from '../../../scratch.ts';
 import { checkAt, contentAt, regionsOf, withImage } from '../new-image.ts';
 import { descriptorText, makeDisk, manifestText, pack, vmdkUri, withoutTar } from './packages.ts';
@@ -186,5 +188,32 @@ describeWith({ peers: ['qemu-img'], unless: withoutTar }, 'packages', () => {
   it('are not changed in place', () => {
     pack(at('one.ova'), folder, ['one.ovf', 'a.vmdk']);
     expect(() => openImage(at('one.ova'), { writable: true })).toThrow(/only read/);
+  });
+});
+
+describeWith({ peers: ['qemu-img'], shared: true, unless: withoutTar }, 'streams that VMware and others wrote', () => {
+  it.each([
+    ['vmdk-vmware-stream', 'streamOptimized.vmdk'],
+    ['vmdk-ovf-blank-512M', 'blank.vmdk'],
+  ])('are read inside of a package (%s)', (sample, file) => {
+    const packed = fs.readFileSync(path.join(sharedFolder() ?? '', 'images', sample, `${file}.gz`));
+    fs.writeFileSync(at(file), zlib.gunzipSync(packed));
+    mustRun('qemu-img', ['convert', '-O', 'raw', at(file), at('foreign.raw')]);
+    const { size } = fs.statSync(at('foreign.raw'));
+    fs.writeFileSync(at('foreign.ovf'), descriptorText([{ href: file, capacity: size }]));
+    pack(at('foreign.ova'), folder, ['foreign.ovf', file]);
+    const expected = fs.openSync(at('foreign.raw'), 'r');
+    withImage(at('foreign.ova'), {}, (node) => {
+      expect(node.size).toBe(size);
+      const [found, wanted] = [new Uint8Array(MiB), new Uint8Array(MiB)];
+      for (let start = 0; start < size; start += MiB) {
+        const length = Math.min(MiB, size - start);
+        readGuest(node, found.subarray(0, length), start);
+        fs.readSync(expected, wanted, 0, length, start);
+        expect(Buffer.compare(found, wanted)).toBe(0);
+      }
+    });
+    fs.closeSync(expected);
+    expect(checkAt(driver, at('foreign.ova')).findings).toEqual([]);
   });
 });
