@@ -10,6 +10,7 @@ import { cacheMode, nameImage, type NamedImage } from '../image-options.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, outLine, place, UsageError } from '../print.ts';
+import { warnOfGuessedRaw } from '../probed-raw.ts';
 import { startJob, wantsLines } from '../progress.ts';
 
 export const spec = defineCommand({
@@ -75,6 +76,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   const cache = cacheMode(args.last('cache') ?? 'writeback', 'cache');
   const named = nameImage(file, { format, imageOpts: args.has('imageOpts'), cache, writable: true, secret });
   const driver = driverOf(named);
+  warnOfGuessedRaw(named.path, named.options.format, driver);
   if (optionHelpAsked(lists)) return printHelp(driver);
   const values = readValues(driver, lists);
   const command = startJob({ bar: args.has('bar') && !args.has('quiet'), lines: wantsLines(args) });

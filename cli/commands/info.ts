@@ -92,8 +92,16 @@ function toJson(image: ImageInfo, shownAs: string): Json {
     ...(backing === null ? {} : { 'full-backing-filename': backing.fullPath, 'backing-filename': backing.path }),
     ...(image.encrypted ? { encrypted: true } : {}),
     'dirty-flag': image.dirty,
-    ...(actsAsQemuImg || image.further === null ? {} : { platter: dashed(image.further) }),
+    ...(actsAsQemuImg ? {} : furtherJson(image)),
   };
+}
+
+/** Facts that qemu-img does not print. */
+function furtherJson({ further, undo }: ImageInfo): Record<string, Json> {
+  if (further === null && undo === null) return {};
+  const last =
+    undo === null ? {} : { undo: { verb: undo.verb, description: undo.command, time: Math.floor(undo.time / 1000) } };
+  return { platter: { ...(further === null ? {} : (dashed(further) as Record<string, Json>)), ...last } };
 }
 
 /** The files that qemu-img opens to describe an image: not an external data file. */
@@ -168,6 +176,9 @@ function printHuman(image: ImageInfo, shownAs: string): void {
     outLine('Format specific information:');
     printFacts(dashedTree(image.specific.data), 1);
   }
+  if (!actsAsQemuImg && image.undo !== null) {
+    outLine(`undo: '${image.undo.command}' of ${localTime(image.undo.time / 1000)} can be taken back`);
+  }
   if (isLevel10) for (const file of children(image)) printChild(file);
 }
 
@@ -183,8 +194,8 @@ function printChild({ role, path, length, allocated }: FileInfo): void {
 export function printSnapshots(snapshots: readonly SnapshotFacts[]): void {
   const row = (id: string, tag: string, size: string, date: string, clock: string, count: string): string =>
     isLevel10
-      ? `${id.padEnd(7)} ${tag.padEnd(16)} ${size.padStart(8)} ${date.padStart(19)} ${clock.padStart(15)} ${count.padStart(10)}`
-      : `${id.padEnd(9)} ${tag.padEnd(16)} ${size.padStart(8)}${date.padStart(20)}${clock.padStart(13)}${count.padStart(11)}`;
+      ? `${id.padEnd(7)} ${padBytes(tag, 16)} ${size.padStart(8)} ${date.padStart(19)} ${clock.padStart(15)} ${count.padStart(10)}`
+      : `${id.padEnd(9)} ${padBytes(tag, 16)} ${size.padStart(8)}${date.padStart(20)}${clock.padStart(13)}${count.padStart(11)}`;
   outLine(
     isLevel10
       ? row('ID', 'TAG', 'VM_SIZE', 'DATE', 'VM_CLOCK', 'ICOUNT')

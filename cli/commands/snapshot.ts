@@ -8,6 +8,7 @@ import { actsAsQemuImg, isLevel10 } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, outLine, quietLine, UsageError } from '../print.ts';
+import { warnOfGuessedRaw } from '../probed-raw.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { printSnapshots, snapshotJson } from './info.ts';
 
@@ -79,7 +80,10 @@ export async function run(args: Arguments<Key>): Promise<number> {
   let result: SnapshotResult;
   try {
     const params = { path: named.path, options: named.options, action, force: args.has('force') };
-    result = await snapshot(params, command.job, () => (open = true));
+    result = await snapshot(params, command.job, (driver) => {
+      open = true;
+      if (kind !== 'list') warnOfGuessedRaw(named.path, named.options.format, driver);
+    });
   } catch (error) {
     command.end(false);
     if (!open || !(error instanceof ImageError)) throw openFailure(named.name, error);

@@ -16,7 +16,9 @@ export function normalised({ status, stdout, stderr }: Finished): Finished {
     text
       .replace(/^disk size: .*$/gm, 'disk size: …')
       .replace(/"actual-size": \d+/g, '"actual-size": …')
-      .replace(/"(parent-)?cid": \d+/g, '"$1cid": …');
+      .replace(/"(parent-)?cid": \d+/g, '"$1cid": …')
+      .replace(/"(date-n?sec)": \d+/g, '"$1": …')
+      .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/g, '(date)');
   return { status, stdout: clean(stdout), stderr: clean(stderr) };
 }
 

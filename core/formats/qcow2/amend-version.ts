@@ -163,7 +163,7 @@ function expandAll(
   let done = 0;
   for (const [offset, references] of uses) {
     job.throwIfCancelled();
-    job.progress({ phase: 'zero clusters', done: done++, total: uses.size });
+    job.progress({ phase: 'zero clusters', done: done++ * clusterSize, total: uses.size * clusterSize });
     if (!hasZeroes(state, offset)) continue;
     const copy = successor.put(tableBytes(expand(state, successor, offset, references, job)));
     successor.count(copy, clusterSize, references);

@@ -107,7 +107,7 @@ export function amendQcow2(node: WritableNode, request: AmendRequest, job: Job):
     const { place, header } = state.luks;
     amendKeysAsAsked(place, header, { ...request, prefix: 'encrypt.', openedBy: 'encrypt.key-secret' });
   }
-  if (asked.refcountOrder !== state.layout.refcountOrder) changeRefcountWidth(metadata, asked.refcountOrder);
+  if (asked.refcountOrder !== state.layout.refcountOrder) changeRefcountWidth(metadata, asked.refcountOrder, job);
   changeDataFile(metadata, asked);
   changeLazyRefcounts(metadata, asked.lazyRefcounts);
   if (asked.size !== null) node.resize(asked.size);
@@ -117,8 +117,8 @@ export function amendQcow2(node: WritableNode, request: AmendRequest, job: Job):
   }
 }
 
-function changeRefcountWidth(metadata: Qcow2Metadata, order: number): void {
-  const successor = new Successor(metadata, order);
+function changeRefcountWidth(metadata: Qcow2Metadata, order: number, job: Job): void {
+  const successor = new Successor(metadata, order, job);
   try {
     successor.enact();
   } catch (error) {

@@ -1,4 +1,5 @@
 // Writing the header back: single fields in place, or all of it with its extensions.
+import type { Storage } from '../../block/storage.ts';
 import { alignUp } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { HeaderExtension, Qcow2Header } from './header.ts';
@@ -68,8 +69,32 @@ export function writeHeader(state: Qcow2State): void {
   }
   const whole = new Uint8Array(Math.max(bytes.length, header.usedLength));
   whole.set(bytes);
-  storage.writeAt(whole, 0);
+  writeInOrder(storage, whole, header.usedLength, bytes.length);
   header.usedLength = bytes.length;
+}
+
+/** What a disk writes as a whole or not at all. */
+const sector = 512;
+
+/**
+ * Where either the header that was (`before` bytes) or the one that will be (`after` bytes) is in the first sector alone, the rest is
+ * written while no header speaks of it: a power cut leaves one of the two. Otherwise it is one write of several sectors.
+ */
+function writeInOrder(storage: Storage, whole: Uint8Array, before: number, after: number): void {
+  const tail = whole.subarray(sector);
+  if (tail.length === 0 || (before > sector && after > sector)) {
+    storage.writeAt(whole, 0);
+    return;
+  }
+  if (after > sector) {
+    storage.writeAt(tail, sector);
+    storage.flush();
+  }
+  storage.writeAt(whole.subarray(0, sector), 0);
+  if (after <= sector) {
+    storage.flush();
+    storage.writeAt(tail, sector);
+  }
 }
 
 /** `extensions` with the one of `type` replaced (or put first), or taken out. */

@@ -35,7 +35,7 @@ export class References {
         countEntries(this.#state, successor, offset, change);
       }
       job.throwIfCancelled();
-      job.progress({ phase: 'references', done: ++done, total: this.#changes.size });
+      job.progress({ phase: 'references', done: ++done * clusterSize, total: this.#changes.size * clusterSize });
     }
   }
 }
@@ -81,7 +81,7 @@ export function settleCopiedBits(
     const offset = l2OffsetAt(state, l1, index);
     if (offset === 0) continue;
     job.throwIfCancelled();
-    job.progress({ phase: 'copied bits', done: index, total: l1.length / 2 });
+    job.progress({ phase: 'copied bits', done: index * clusterSize, total: (l1.length / 2) * clusterSize });
     if (!copies.has(offset)) {
       const corrected = withCopiedBits(state, successor, offset);
       if (corrected !== null) copies.set(offset, { offset: successor.put(tableBytes(corrected)), references: 0 });

@@ -1,6 +1,7 @@
 // The next tables of an image: built in free clusters beside the present ones, put in force by one write of the header.
 import { alignUp } from '../../block/units.ts';
 import { ImageError, type Where } from '../../errors/image-error.ts';
+import { silentJob, type Job } from '../../job.ts';
 import { writeHeaderFields } from './header-write.ts';
 import { getRefcount, layoutFor, setRefcount, type Layout } from './layout.ts';
 import type { Qcow2Metadata } from './metadata.ts';
@@ -42,14 +43,14 @@ export class Successor {
    * `refcountOrder`: the width that refcounts will have; another than now: all are copied. Writes out what waits in memory. Throws
    * `qcow2/refcount-width-small` for a count that does not fit the new width, `qcow2/refcount-block-offset`, `storage/*`.
    */
-  constructor(metadata: Qcow2Metadata, refcountOrder = metadata.state.layout.refcountOrder) {
+  constructor(metadata: Qcow2Metadata, refcountOrder = metadata.state.layout.refcountOrder, job: Job = silentJob) {
     metadata.flush();
     this.#metadata = metadata;
     this.#state = metadata.state;
     const { clusterBits, extendedL2, refcountOrder: before } = metadata.state.layout;
     this.layout = layoutFor(clusterBits, refcountOrder, extendedL2);
     this.#lengthBefore = metadata.state.storage.size;
-    if (refcountOrder !== before) this.#copyAll();
+    if (refcountOrder !== before) this.#copyAll(job);
   }
 
   #where(cluster: number): Where {
@@ -197,12 +198,14 @@ export class Successor {
   }
 
   /** All refcounts in the new width. The present structure counts itself: that ends. */
-  #copyAll(): void {
+  #copyAll(job: Job): void {
     const { layout: old } = this.#state;
     const { clusterSize } = old;
     const { blocks } = this.#metadata.refcounts;
     const end = blocks.lastBlock() + 1;
     for (let index = 0; index < end; index++) {
+      job.throwIfCancelled();
+      job.progress({ phase: 'refcounts', done: index * clusterSize, total: end * clusterSize });
       const block = blocks.block(index);
       if (block === null) continue;
       const first = index * old.refcountBlockEntries;
