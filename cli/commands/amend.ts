@@ -2,6 +2,7 @@
 import { ImageError } from '../../core/errors/image-error.ts';
 import type { FormatDriver, OptionValue } from '../../core/formats/driver.ts';
 import { openImage } from '../../core/formats/open.ts';
+import { isForeignName } from '../../core/formats/foreign.ts';
 import { findDriver } from '../../core/formats/registry.ts';
 import { amend } from '../../core/operations/amend.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
@@ -68,6 +69,9 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   const format = args.last('format');
   if (format !== null && optionHelpAsked(lists)) {
     const driver = findDriver(format);
+    if (driver === null && isForeignName(format)) {
+      throw new CommandError(`Format driver '${format}' does not support option amendment`);
+    }
     if (driver === null) throw new CommandError(`Unknown file format '${format}'`);
     return printHelp(driver);
   }

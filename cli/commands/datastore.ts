@@ -23,6 +23,7 @@ import { table } from '../table.ts';
 export const spec = defineCommand({
   name: 'datastore',
   summary: 'keep an eye on folders of images: add, scan, list, show, problems, rename, remove',
+  opensImages: false,
   operands: 'add FOLDER [NAME] | scan [NAME…] | list | show NAME | problems | rename NAME NEW | remove NAME',
   options: {
     everything: {

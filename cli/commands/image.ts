@@ -20,6 +20,7 @@ import { openForCommand } from './datastore.ts';
 export const spec = defineCommand({
   name: 'image',
   summary: 'ask the catalogue: list, show, tree, dependents, find-parent; name, note and tag images',
+  opensImages: false,
   operands:
     'list | show IMAGE | tree [IMAGE] | dependents IMAGE | find-parent IMAGE | name IMAGE [NAME] | note IMAGE [TEXT] | tag IMAGE [+TAG|-TAG…]',
   options: {

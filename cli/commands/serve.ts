@@ -16,6 +16,7 @@ import { openForCommand } from './datastore.ts';
 export const spec = defineCommand({
   name: 'serve',
   summary: 'run the workbench for a browser on this machine',
+  opensImages: false,
   operands: '',
   options: {
     port: { long: ['port'], argument: 'PORT', meaning: 'listen on this port (default: any that is free)' },
