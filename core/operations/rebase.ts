@@ -59,12 +59,15 @@ export function rebase(
 /** What can be told before anything is touched. */
 function refuse({ driver, path }: WritableImage, backing: BackingReference | null): void {
   const name = backing === null ? '' : backing.path;
-  // Formats that know the layer below by its identity know its format too.
-  const implied = driver.hasBacking && driver.identity !== undefined;
-  if (backing !== null && backing.format === null && !implied) {
+  if (backing !== null && backing.format === null && !knowsByIdentity(driver)) {
     throw new ImageError('rebase/format', { name }, { file: path });
   }
   if (!driver.hasBacking) throw new ImageError('rebase/unsupported', { name }, { file: path });
+}
+
+/** Such formats have layers of their own format only: it need not be said. */
+function knowsByIdentity(driver: FormatDriver): boolean {
+  return driver.hasBacking && driver.identity !== undefined;
 }
 
 /** Copies what differs between the layers, and makes it last. Bytes that were copied. */
@@ -76,6 +79,10 @@ async function copyInto(image: WritableImage, params: RebaseParams, job: Job): P
   let copied: number;
   try {
     refuse(image, backing);
+    if (base !== null && knowsByIdentity(image.driver) && base.format !== image.driver.id) {
+      const reason = `Below ${image.driver.id} images there are only such, and it is ${base.format}`;
+      throw new ImageError('rebase/link', { name: base.name, reason }, { file: image.path });
+    }
     copied =
       base === null && !compress && top.backing !== null
         ? await flatten(top, job)
