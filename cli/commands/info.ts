@@ -190,6 +190,11 @@ function printChild({ role, path, length, allocated }: FileInfo): void {
   outLine(`    disk size: ${humanSize(allocated)}`);
 }
 
+/** Padded as C does: by bytes. */
+function padBytes(text: string, width: number): string {
+  return text + ' '.repeat(Math.max(0, width - Buffer.byteLength(text)));
+}
+
 /** The table of internal snapshots: a header and a line for each. */
 export function printSnapshots(snapshots: readonly SnapshotFacts[]): void {
   const row = (id: string, tag: string, size: string, date: string, clock: string, count: string): string =>
