@@ -141,8 +141,15 @@ export function openSentence(error: ImageError): string {
   if (error.code === 'gate/refused') return `${error.message} (--follow-all opens it all the same)`;
   if (error.code === 'storage/open') return `Could not open '${file}': ${error.message}`;
   if (error.code === 'storage/directory') return `'file' driver requires '${file}' to be a regular file`;
-  if (error.code === 'storage/locked') return `${error.message}\nIs another process using the image [${file}]?`;
+  if (error.code === 'storage/locked') return lockedSentence(error, file);
   return error.message;
+}
+
+/** With the processes that hold the locks, where the host tells and we are not to speak as qemu-img does. */
+function lockedSentence({ message, detail }: ImageError, file: string): string {
+  const question = `${message}\nIs another process using the image [${file}]?`;
+  if (actsAsQemuImg || detail.holders === undefined) return question;
+  return `${question} It is in use by ${detail.holders}.`;
 }
 
 /** What `openImage` threw, as `Could not open 'NAME': …`; anything but an `ImageError` is thrown on. */

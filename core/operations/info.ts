@@ -1,4 +1,5 @@
 // info: what an image says of itself, what its files take, and what it stands on.
+import { lastVerb, type TakenBack } from '../block/journal/take-back.ts';
 import type { BlockNode } from '../block/node.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { FactTree, FormatDriver, SnapshotFacts } from '../formats/driver.ts';
@@ -40,6 +41,8 @@ export interface ImageInfo {
   readonly specific: { readonly type: string; readonly data: FactTree } | null;
   readonly further: FactTree | null;
   readonly files: readonly FileInfo[];
+  /** The last change, which `undo` would take back (its time in milliseconds since 1970); null: none. */
+  readonly undo: Pick<TakenBack, 'verb' | 'command' | 'time'> | null;
 }
 
 /**
@@ -126,6 +129,7 @@ function describe(path: string, node: BlockNode, driver: FormatDriver): ImageInf
     specific: facts.specific,
     further: facts.further,
     files,
+    undo: lastVerb(path),
   };
 }
 

@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { openFile, type FileOptions } from '../block/file.ts';
 import type { FileShape } from '../block/host/calls.ts';
+import { flushFolder, forgetJournal } from '../block/journal/place.ts';
 import { host } from '../block/host/host.ts';
 import type { Storage } from '../block/storage.ts';
 import { fromSystem, ImageError } from '../errors/image-error.ts';
@@ -101,7 +102,11 @@ export function newTarget(target: string, options: NewTargetOptions = {}): NewTa
         removeAll(files);
         throw error;
       }
-      for (const file of files) file.replaced?.close();
+      for (const { final, replaced } of files) {
+        if (replaced === null) continue;
+        replaced.close();
+        forgetJournal(final);
+      }
     },
     abandon() {
       if (end()) return;
@@ -202,25 +207,6 @@ function removeAll(files: readonly PartialFile[]): void {
 
 function folderOf(file: PartialFile): string {
   return path.dirname(file.final);
-}
-
-/** Makes new names in a folder survive a power cut, where the system lets a folder be flushed. */
-function flushFolder(folder: string): void {
-  if (process.platform === 'win32') return;
-  let descriptor: number;
-  try {
-    descriptor = fs.openSync(folder, 'r');
-  } catch {
-    return; // a folder that may be written but not read cannot be opened; the rename itself has happened
-  }
-  try {
-    fs.fsyncSync(descriptor);
-  } catch (error) {
-    const failed = fromSystem('storage/flush', error, { file: folder });
-    if (failed.detail.errno !== 'EINVAL' && failed.detail.errno !== 'ENOTSUP') throw failed;
-  } finally {
-    fs.closeSync(descriptor);
-  }
 }
 
 /** Where a name leads, also when nothing is there yet. Throws `storage/open` for a loop of links. */
