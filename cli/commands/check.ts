@@ -1,9 +1,9 @@
 // platter check.
 import { ImageError } from '../../core/errors/image-error.ts';
-import { check, type CheckResult } from '../../core/operations/check.ts';
+import { check, type CheckParams, type CheckResult } from '../../core/operations/check.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
 import { cacheMode, nameImage } from '../image-options.ts';
-import { prettyJson } from '../json.ts';
+import { prettyJson, type Json } from '../json.ts';
 import { actsAsQemuImg } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
@@ -22,7 +22,17 @@ export const spec = defineCommand({
       short: 'r',
       long: ['repair'],
       argument: 'leaks|all',
-      meaning: 'put right what only wastes space, or everything (here: VHDX, by replaying its log)',
+      meaning: 'put right what only wastes space, or everything that can be put right without guessing',
+    },
+    onCopy: {
+      long: ['on-copy'],
+      argument: 'COPY',
+      meaning:
+        'leave FILE as it is: repair a copy of it (with shared blocks where the file system has them) and compare the counts',
+    },
+    relink: {
+      long: ['relink'],
+      meaning: 'with -r all: an overlay whose base is not the one that it remembers takes the base as it is now',
     },
     output: sharedOptions.output,
     cache: sharedOptions.cache,
@@ -36,11 +46,13 @@ export const spec = defineCommand({
   notes: [
     'Exit codes: 0 no errors; 1 the check could not be done; 2 errors that endanger data; 3 leaks only (space that nobody uses); ' +
       '63 the format has nothing to check.',
-    'Each finding is a line on stderr, the result is on stdout.',
+    'Each finding is a line on stderr, the result is on stdout. What cannot be repaired without guessing is said and left as it is; what ' +
+      'could be read before a repair reads the same after it.',
   ],
   examples: [
     ['check disk.qcow2', 'look, and touch nothing'],
     ['check --output=json disk.qcow2', 'counts for a script'],
+    ['check -r all --on-copy repaired.qcow2 disk.qcow2', 'see what a repair would come to'],
   ],
 });
 
@@ -57,6 +69,8 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   if (file === undefined || args.operands.length > 1) {
     throw new UsageError('Expecting one image file name', spec.name);
   }
+  const onCopy = args.last('onCopy');
+  if (args.has('relink') && repair !== 'all') throw new CommandError('--relink needs -r all');
   const cache = args.last('cache');
   const named = nameImage(file, {
     format: args.last('format'),
@@ -69,7 +83,15 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   const command = startJob({ lines: wantsLines(args) });
   let result: CheckResult;
   try {
-    result = await check({ path: named.path, options: named.options, limit: 0, repair }, command.job, (finding) => {
+    const params: CheckParams = {
+      path: named.path,
+      options: named.options,
+      limit: 0,
+      repair,
+      onCopy,
+      relink: args.has('relink'),
+    };
+    result = await check(params, command.job, (finding) => {
       const { file: at, offset, field } = finding.where;
       const where = `${at ?? ''}${offset === undefined ? '' : `+0x${offset.toString(16)}`}${field === undefined ? '' : ` ${field}`}`;
       err(`${finding.text}${actsAsQemuImg || where === '' ? '' : ` [${finding.code} at ${where}]`}\n`);
@@ -78,11 +100,17 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
     if (error instanceof ImageError && error.code === 'check/unsupported') {
       throw new CommandError(error.message, { exitCode: unsupported });
     }
+    if (error instanceof ImageError && /^(clone|check|in-place)\//.test(error.code)) {
+      throw new CommandError(error.message, { cause: error });
+    }
     throw openFailure(named.name, error);
   }
   if (!args.has('quiet')) {
     if (output === 'json') printJson(result, named.name);
-    else printHuman(result);
+    else {
+      printHuman(result);
+      if (result.copy !== undefined) printCopy(result, result.copy);
+    }
   }
   if (result.errors > 0) throw new CommandError('Check failed');
   return result.corruptions > 0 ? 2 : result.leaks > 0 ? 3 : 0;
@@ -109,6 +137,7 @@ function printJson(result: CheckResult, name: string): void {
       'check-errors': result.errors,
       filename: name,
       format: result.format,
+      ...(result.copy === undefined ? {} : { copy: copyFacts(result.copy) }),
     }),
   );
 }
@@ -142,4 +171,23 @@ function printHuman(result: CheckResult): void {
     );
   }
   if ((summary.imageEndOffset ?? 0) > 0) outLine(`Image end offset: ${summary.imageEndOffset}`);
+}
+
+function copyFacts({ files, copied, before }: NonNullable<CheckResult['copy']>): Record<string, Json> {
+  return { files: [...files], copied, before: before === null ? null : { ...before } };
+}
+
+/** Before and after, side by side. */
+function printCopy(after: CheckResult, { files, copied, before }: NonNullable<CheckResult['copy']>): void {
+  const [first = '', ...further] = files;
+  const more = further.length === 0 ? '' : ` and ${further.length} more`;
+  const how = copied === 0 ? 'its blocks are shared with the original' : `${copied} bytes were copied`;
+  outLine(`\nRepaired copy: ${first}${more} (${how}); the original is as it was.`);
+  const row = (label: string, from: number | undefined, to: number): void => {
+    outLine(`${label.padEnd(10)}${String(from ?? '?').padStart(10)}${String(to).padStart(10)}`);
+  };
+  outLine(`${''.padEnd(10)}${'before'.padStart(10)}${'after'.padStart(10)}`);
+  row('errors', before?.corruptions, after.corruptions);
+  row('leaks', before?.leaks, after.leaks);
+  row('internal', before?.errors, after.errors);
 }

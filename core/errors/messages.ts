@@ -1,5 +1,6 @@
 // Every error code of the engine and its sentence, in one table; where qemu-img has a sentence for the case, it is the same.
 import { bitmapMessages } from './messages/bitmap.ts';
+import { cloneMessages } from './messages/clone.ts';
 import { luksMessages } from './messages/luks.ts';
 import { catalogueMessages } from './messages/catalogue.ts';
 import { compactMessages } from './messages/compact.ts';
@@ -90,6 +91,7 @@ const table = {
   ...compactMessages,
   ...guestMessages,
   ...bitmapMessages,
+  ...cloneMessages,
   ...inPlaceMessages,
   ...resizeMessages,
   ...snapshotMessages,

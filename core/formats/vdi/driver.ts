@@ -10,6 +10,7 @@ import { measureVdi } from './measure.ts';
 import { VdiNode } from './node.ts';
 import { openVdi } from './open.ts';
 import { parentIdentity } from './parent.ts';
+import { repairVdi } from './repair.ts';
 import { vdiRegions } from './regions.ts';
 
 const options: readonly OptionRow[] = [
@@ -61,6 +62,7 @@ export const vdi: FormatDriver = {
   facts: (node) => vdiFacts(ours(node)),
   regions: (node, role = 'file') => vdiRegions(ours(node), role),
   check: (node, job) => checkVdi(ours(node), job),
+  repair: (node, what, job, tell) => repairVdi(ours(node), what, job, tell),
   compact: compactVdi,
   measure: measureVdi,
 };

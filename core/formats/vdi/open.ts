@@ -8,6 +8,7 @@ import { BlockMap } from './map.ts';
 import { VdiNode, type FoundParent, type VdiParts } from './node.ts';
 import { openParent, requireParent } from './parent.ts';
 import { headLength, sectorSize } from './spec.ts';
+import { VdiRepairNode } from './repair-node.ts';
 import { WritableVdiNode } from './writing.ts';
 
 /** Opens a VDI; owns `storage`. Throws `vdi/*`, `storage/*`, `gate/*`, `request/invalid-option`. */
@@ -30,6 +31,7 @@ export function openVdi(storage: Storage, request: OpenRequest): VdiNode {
 
 function nodeFor(parts: VdiParts, request: OpenRequest): VdiNode {
   if (!request.writable) return new VdiNode(parts);
+  if (request.forRepair) return new VdiRepairNode(parts);
   try {
     return new WritableVdiNode(parts);
   } catch (error) {

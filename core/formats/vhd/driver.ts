@@ -4,6 +4,7 @@ import type { FormatDriver, OptionRow } from '../driver.ts';
 import { checkVhd } from './check.ts';
 import { compactVhd } from './compact.ts';
 import { createVhd } from './create.ts';
+import { FixedNode } from './fixed.ts';
 import { vhdFacts } from './facts.ts';
 import { fitsAtEnd, footerAtEnd, hasCookie } from './footer.ts';
 import { roundSize } from './geometry.ts';
@@ -12,6 +13,7 @@ import { measureVhd } from './measure.ts';
 import { DynamicNode, VhdNode } from './node.ts';
 import { openVhd } from './open.ts';
 import { claimOf } from './parent.ts';
+import { repairVhd } from './repair.ts';
 import { vhdRegions } from './regions.ts';
 
 const options: readonly OptionRow[] = [
@@ -80,9 +82,11 @@ export const vhd: FormatDriver = {
     return { own, expected: [{ id: claim.identity.uniqueId, version }], names: claim.paths };
   },
   diskIdOption: 'uuid',
+  provisions: (node) => (node instanceof FixedNode ? ['falloc', 'full'] : []),
   facts: (node) => vhdFacts(ours(node)),
   regions: (node, role = 'file') => vhdRegions(ours(node), role),
   check: (node, job) => checkVhd(ours(node), job),
+  repair: (node, what, job, tell) => repairVhd(ours(node), what, job, tell),
   compact: compactVhd,
   measure: measureVhd,
 };

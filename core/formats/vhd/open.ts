@@ -9,6 +9,7 @@ import { blockCount, layoutOf, roomAt, type Layout } from './layout.ts';
 import { readLocators } from './locators.ts';
 import { DynamicNode, type DynamicParts, type VhdNode, type VhdParts } from './node.ts';
 import { claimOf, openParent, requireParent } from './parent.ts';
+import { DynamicRepairNode } from './repair-node.ts';
 import {
   checksumOf,
   diskType,
@@ -84,6 +85,7 @@ function openDynamic(parts: VhdParts, footers: Footers, request: OpenRequest): D
   try {
     const node = new DynamicNode(all);
     if (!request.writable) return node;
+    if (request.forRepair) return new DynamicRepairNode(all);
     const { end, missing } = firstFree(node, footers);
     return new WritableDynamicNode(all, end, missing, findBatmap(node) !== null);
   } catch (error) {

@@ -13,6 +13,7 @@ import { measureVhdx } from './measure.ts';
 import { VhdxNode } from './node.ts';
 import { openParent } from './parent.ts';
 import { parentPaths } from './parent-locator.ts';
+import { repairVhdx } from './repair.ts';
 import { vhdxRegions } from './regions.ts';
 import { WritableVhdxNode } from './writer.ts';
 
@@ -99,8 +100,7 @@ export const vhdx: FormatDriver = {
   facts: (node) => vhdxFacts(ours(node)),
   regions: (node, role = 'file') => vhdxRegions(ours(node), role),
   check: (node, job) => checkVhdx(ours(node), job),
-  // The log was replayed when the image was opened for writing.
-  repair: (node) => ({ corruptions: ours(node).image.repaired ? 1 : 0, leaks: 0 }),
+  repair: (node, what, _job, tell) => repairVhdx(ours(node), what, tell),
   compact: compactVhdx,
   measure: measureVhdx,
 };
