@@ -10,6 +10,7 @@ import { actsAsQemuImg } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, complain, err, openFailure, outLine, place, quietLine, UsageError, warn } from '../print.ts';
+import { warnOfGuessedRaw } from '../probed-raw.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { humanSize, parseSize } from '../size.ts';
 
@@ -81,10 +82,13 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   const command = startJob({ lines: wantsLines(args), tidies: true });
   let plan: ResizePlan | null = null;
   try {
-    const result = await resize(params, command.job, (known) => {
-      plan = known;
-      if (params.shrink && !quiet) sayBeforehand(known);
-      if (known.rewrite !== null && !quiet) sayRewrite(file, known.rewrite);
+    const result = await resize(params, command.job, {
+      opened: (driver) => warnOfGuessedRaw(file, named.options.format, driver),
+      planned(known) {
+        plan = known;
+        if (params.shrink && !quiet) sayBeforehand(known);
+        if (known.rewrite !== null && !quiet) sayRewrite(file, known.rewrite);
+      },
     });
     command.end(true);
     quietLine(quiet, 'Image resized.');

@@ -1,7 +1,7 @@
 // What a format is to the rest of the engine: a table of functions and facts.
 import type { Annotation } from '../bytes/struct.ts';
 import type { SecretSource } from '../block/crypto/secret.ts';
-import type { BackingReference, BlockNode, WritableNode } from '../block/node.ts';
+import type { BackingReference, BlockNode, Preallocation, WritableNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
 import type { HostOffset, HostRange } from '../block/units.ts';
 import type { Where } from '../errors/image-error.ts';
@@ -16,6 +16,8 @@ export interface OpenGate {
   openImage(reference: { from: string; path: string; format: string | null }): BlockNode;
   /** Opens another file of the same image (data file, extent), with the same access as the image itself. */
   openFile(reference: { from: string; path: string; role: string }): Storage;
+  /** A new file of the same image; one of that name must not be there. Absent: nothing can be made here. */
+  createFile?(reference: { from: string; path: string; role: string }): Storage;
   /**
    * The first bytes (up to `length`) of the files in `folder` (seen from the image's) whose names end in `ending`, for formats that know
    * the layer below by its identity only. What may not be followed, or cannot be read, is left out. Absent: there is nothing to look into.
@@ -190,7 +192,6 @@ export interface SizeByRewrite {
   readonly reason: string;
   /** Creation options that make the new image like the old one. */
   readonly options: Readonly<Record<string, OptionValue>>;
-  readonly keepIdentity: boolean;
 }
 
 /** Ids of an image, as far as a new image can be given them. */
@@ -278,6 +279,8 @@ export interface FormatDriver {
   readonly diskIdOption?: string;
   /** Virtual size that `create` will give for the size asked (VHD rounds to its geometry). Absent: whole sectors. */
   sizeFor?(size: number, options: Readonly<Record<string, OptionValue>>): number;
+  /** How `resize` can provide for what this image grows by, besides not at all. Absent: in no way. */
+  provisions?(node: BlockNode): readonly Preallocation[];
   /** What a new `size` takes where the image cannot be resized in place; null: it can. Absent: it always can. */
   sizeByRewrite?(node: BlockNode, size: number): SizeByRewrite | null;
   facts(node: BlockNode): ImageFacts;

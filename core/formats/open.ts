@@ -1,7 +1,7 @@
 // Opening an image: storage, probe, gate, depth, loops.
 import type { SecretSource } from '../block/crypto/secret.ts';
 import { fileHeads } from '../block/folder.ts';
-import { openFile, type CacheMode, type LockMode } from '../block/file.ts';
+import { openFile, type CacheMode, type FileOptions, type LockMode } from '../block/file.ts';
 import { identityOfName } from '../block/host/opening.ts';
 import { settleJournal } from '../block/journal/settle.ts';
 import type { BlockNode } from '../block/node.ts';
@@ -122,6 +122,12 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
       if (named === undefined) allow(policy, { from: reference.from, path: target, role: reference.role });
       return wrap(settled(openFile(target, { writable, lock, cache: options.cache })), reference.role);
     },
+    createFile(reference) {
+      const target = resolveReference(reference.from, reference.path);
+      allow(policy, { from: reference.from, path: target, role: reference.role });
+      if (!writable) throw new ImageError('storage/read-only', {}, { file: reference.from });
+      return wrap(newFile(target, { writable, lock, cache: options.cache }), reference.role);
+    },
     *headsBeside({ from, folder, ending, length }) {
       const place = resolveReference(from, folder);
       const allowed = (file: string): boolean => policy.refuse({ from, path: file, role: 'backing' }) === null;
@@ -169,6 +175,19 @@ export function optionsBelow({ policy, share, cache, secret, guestData, undo, be
     ...(guestData === undefined ? {} : { guestData }),
     ...below,
   };
+}
+
+/** A new file, or one that is there and holds nothing: an extent that was given up. Throws `storage/open`. */
+function newFile(target: string, how: FileOptions): Storage {
+  try {
+    return openFile(target, { ...how, create: 'new', mode: 0o644 });
+  } catch (error) {
+    if (!(error instanceof ImageError) || error.detail.errno !== 'EEXIST') throw error;
+    const present = openFile(target, how);
+    if (present.size === 0) return present;
+    present.close();
+    throw error;
+  }
 }
 
 function allow(policy: GatePolicy, reference: { from: string; path: string; role: string }): void {

@@ -4,7 +4,7 @@ import { whatLiesBeyond, type Beyond } from '../guest/beyond.ts';
 import { checkGptFits, moveGptEnd } from '../guest/gpt-end.ts';
 import { readPartitionTable, type PartitionTable } from '../guest/partitions.ts';
 import { ImageError } from '../errors/image-error.ts';
-import type { SizeByRewrite } from '../formats/driver.ts';
+import type { FormatDriver, SizeByRewrite } from '../formats/driver.ts';
 import type { OpenOptions } from '../formats/open.ts';
 import type { Job } from '../job.ts';
 import { convert } from './convert.ts';
@@ -44,21 +44,25 @@ export interface ResizeResult extends ResizePlan {
   readonly size: number;
 }
 
+/** Who is told on the way. */
+export interface ResizeNotices {
+  /** The image is open, by this driver. */
+  readonly opened?: (driver: FormatDriver) => void;
+  /** What will be done, also before a refusal for want of `shrink`. */
+  readonly planned?: (plan: ResizePlan) => void;
+}
+
 /**
- * Gives the disk another size. `onPlan` hears what will be done, also before a refusal for want of `shrink`. Throws what opening throws,
+ * Gives the disk another size.  Throws what opening throws,
  * `resize/not-positive`, `resize/preallocation-shrink`, `resize/shrink`, `resize/preallocation`, `gpt/none`, `gpt/cut`, `gpt/small`, the
  * format's codes.
  */
-export async function resize(
-  params: ResizeParams,
-  job: Job,
-  onPlan: (plan: ResizePlan) => void = () => {},
-): Promise<ResizeResult> {
+export async function resize(params: ResizeParams, job: Job, notices: ResizeNotices = {}): Promise<ResizeResult> {
   const { dependents, force } = params;
   const outcome = await changeInPlace(
     params.path,
     { verb: 'resize', open: params.options, dependents, force },
-    (image) => resizeOpen(params, image, job, onPlan),
+    (image) => resizeOpen(params, image, job, notices),
   );
   if (outcome.anew === null) return outcome.result;
   const size = await rewrite(params, outcome.result, outcome.anew, job);
@@ -71,12 +75,8 @@ interface Outcome {
   readonly anew: SizeByRewrite | null;
 }
 
-function resizeOpen(
-  params: ResizeParams,
-  { node, driver }: WritableImage,
-  job: Job,
-  onPlan: (plan: ResizePlan) => void,
-): Outcome {
+function resizeOpen(params: ResizeParams, { node, driver }: WritableImage, job: Job, notices: ResizeNotices): Outcome {
+  notices.opened?.(driver);
   const before = node.size;
   const asked = sizeAsked(params, before);
   const shrinks = asked < before;
@@ -90,8 +90,11 @@ function resizeOpen(
     gptLeftBehind: asked !== before && table !== null && table.gpt !== null && !params.fixGpt,
     rewrite: anew?.reason ?? null,
   };
-  onPlan(plan);
+  notices.planned?.(plan);
   if (shrinks && !params.shrink) throw new ImageError('resize/shrink', {}, { file: node.name });
+  if (params.preallocation !== 'off' && driver.provisions?.(node).includes(params.preallocation) !== true) {
+    throw new ImageError('resize/preallocation', { found: params.preallocation }, { file: node.name });
+  }
   if (params.fixGpt) checkGptFits(table, asked, node.name);
   const result = { ...plan, format: driver.id, size: before };
   if (anew !== null) {
@@ -164,7 +167,7 @@ async function rewrite(
       rate: 0,
       salvage: false,
       verify: true,
-      keepIdentity: anew.keepIdentity,
+      keepIdentity: false,
     },
     job,
   );

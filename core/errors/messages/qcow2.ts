@@ -65,7 +65,7 @@ export const qcow2Messages = {
     `qcow2: Marking image as corrupt: Preventing invalid write on metadata (overlaps with ${d.structure}); further corruption events will be suppressed`,
 
   'qcow2/resize-sectors': 'The new size must be a multiple of 512',
-  'qcow2/resize-snapshots': "Can't resize an image which has snapshots",
+  'qcow2/resize-snapshots': "Can't resize a v2 image which has snapshots",
   'qcow2/backing-external-raw': 'Backing file and data-file-raw cannot be used at the same time',
 
   // tables

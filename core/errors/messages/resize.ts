@@ -3,7 +3,7 @@ import type { Sentence } from '../sentence.ts';
 
 export const resizeMessages = {
   'resize/not-positive': 'New image size must be positive',
-  'resize/too-large': (d) => `offset(${d.found}) exceeds maximum(${d.allowed})`,
+  'resize/too-large': 'Could not resize file: File too large',
   'resize/shrink': 'Use the --shrink option to perform a shrink operation.',
   'resize/preallocation-shrink': 'Preallocation can only be used for growing images',
   'resize/preallocation': (d) => `Unsupported preallocation mode: ${d.found}`,

@@ -70,6 +70,7 @@ export const luks: FormatDriver = {
   create: createLuksImage,
   startsAsZeroes: () => false,
   compact: notCompacted('every sector of an encrypted disk is stored, zeroes too'),
+  provisions: () => ['falloc', 'full'],
   facts: (node) => ({
     clusterSize: null,
     encrypted: true,

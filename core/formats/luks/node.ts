@@ -1,7 +1,16 @@
 // A LUKS image: the guest's disk is the rest of the file behind the header, encrypted sector by sector.
 import { payloadOffset, type HeaderPlace, type LuksHeader } from '../../block/crypto/luks/header.ts';
 import { MemoryStorage } from '../../block/memory.ts';
-import type { BackingReference, BlockNode, Cipher, ImageFile, Mapping, Place, WritableNode } from '../../block/node.ts';
+import type {
+  BackingReference,
+  BlockNode,
+  Cipher,
+  ImageFile,
+  Mapping,
+  Place,
+  Preallocation,
+  WritableNode,
+} from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { alignDown, alignUp, type GuestRange, type HostOffset } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
@@ -97,9 +106,15 @@ export class WritableLuksNode extends LuksNode implements WritableNode {
     return null;
   }
 
-  resize(size: number): void {
-    this.storage.truncate(this.payload + size);
-    this.size = size;
+  /** What is added reads as what the cipher makes of zeroes, as with every program that knows the format. */
+  resize(size: number, preallocation: Preallocation = 'off'): void {
+    const { storage, payload } = this;
+    const before = storage.size;
+    const end = payload + size;
+    const provided = preallocation === 'falloc' || preallocation === 'full';
+    if (provided && end > before) storage.provide(before, end - before, preallocation);
+    storage.truncate(end);
+    this.size = alignUp(size, sectorSize);
   }
 
   setBacking(reference: BackingReference | null): void {

@@ -113,6 +113,7 @@ export const qcow2: FormatDriver = {
   open: openQcow2,
   create: createQcow2,
   startsAsZeroes,
+  provisions: () => ['metadata', 'falloc', 'full'],
   facts: (node) => qcow2Facts(stateOf(node), listSnapshots(stateOf(node))),
   check: (node, job) => checkQcow2(stateOf(node), job),
   repair: (node, what, job, tell) => repairQcow2(stateOf(node), what, job, tell),

@@ -83,6 +83,7 @@ export const raw: FormatDriver = {
     return new RawNode(storage, { offset, size });
   },
   create: createRaw,
+  provisions: () => ['falloc', 'full'],
   facts: (node) => ({ ...noFacts, further: contentFacts(node) }),
   regions(node): Region[] {
     const file = node.files[0];

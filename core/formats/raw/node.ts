@@ -1,5 +1,5 @@
 // A raw image: guest bytes are the file's bytes; holes of the file read as zeroes.
-import type { BackingReference, ImageFile, Mapping, Place, WritableNode } from '../../block/node.ts';
+import type { BackingReference, ImageFile, Mapping, Place, Preallocation, WritableNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { alignUp, type GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
@@ -55,10 +55,14 @@ export class RawNode implements WritableNode {
     return this.zero(range);
   }
 
-  resize(size: number): void {
+  /** The file ends with the byte that was asked, the disk with the sector that has it. */
+  resize(size: number, preallocation: Preallocation = 'off'): void {
     if (this.#fixed) throw new ImageError('raw/size', { size: this.size, found: size }, { file: this.name });
+    const before = this.storage.size - this.base;
+    const provided = preallocation === 'falloc' || preallocation === 'full';
+    if (provided && size > before) this.storage.provide(this.base + before, size - before, preallocation);
     this.storage.truncate(this.base + size);
-    this.size = size;
+    this.size = alignUp(size, sectorSize);
   }
 
   setBacking(reference: BackingReference | null): void {

@@ -3,7 +3,7 @@ import { alignUp, MiB, type HostOffset } from '../../block/units.ts';
 import { writeGuest } from '../../block/write.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import { showVersion } from './header.ts';
-import { imageType, largestMap, sectorSize, usualBlockSize, zeroBlock } from './spec.ts';
+import { freeBlock, imageType, largestMap, sectorSize, usualBlockSize, zeroBlock } from './spec.ts';
 import { writeFree } from './map.ts';
 import type { WritableVdiNode } from './writing.ts';
 
@@ -31,17 +31,37 @@ function grow(node: WritableVdiNode, size: number): void {
   const before = node.size;
   const blocks = Math.ceil(size / node.blockSize);
   const { offset_blocks, offset_data } = node.header.values;
-  if (offset_blocks + 4 * blocks > offset_data) moveMap(node, blocks, size);
+  if (offset_blocks + 4 * blocks > offset_data) moveMap(node, blocks);
   else {
     if (blocks > node.blockMap.entries) node.blockMap.resize(blocks);
     node.storage.flush();
-    node.patchHeader({ disk_size: size, blocks_in_image: Math.max(blocks, node.header.values.blocks_in_image) });
+    node.patchHeader({ blocks_in_image: Math.max(blocks, node.header.values.blocks_in_image) });
     node.storage.flush();
   }
   node.size = size;
-  if (node.header.values.image_type === imageType.static) allocateAll(node);
-  zeroExposed(node, before);
-  node.flush();
+  try {
+    forgetLeft(node, before, blocks);
+    if (node.header.values.image_type === imageType.static) allocateAll(node);
+    zeroExposed(node, before);
+    node.flush();
+    node.patchHeader({ disk_size: size });
+    node.storage.flush();
+  } catch (error) {
+    node.size = before;
+    throw error;
+  }
+}
+
+/** Where a shrink was interrupted, the map still has blocks behind the end, and the last block its old bytes. */
+function forgetLeft(node: WritableVdiNode, before: number, blocks: number): void {
+  const { blockSize, blockMap } = node;
+  const within = before % blockSize;
+  const last = Math.floor(before / blockSize);
+  const cut = within === 0 ? zeroBlock : blockMap.get(last);
+  if (cut < zeroBlock) node.storage.zeroAt(node.placeOf(cut) + within, blockSize - within);
+  for (let block = Math.ceil(before / blockSize); block < blocks; block++) {
+    if (blockMap.get(block) !== freeBlock) blockMap.set(block, freeBlock);
+  }
 }
 
 /** What the parent has behind the old end was never part of this disk. */
@@ -71,7 +91,7 @@ function allocateAll(node: WritableVdiNode): void {
  * The map grows into the places of the first blocks, which go to the end of the file first; then the header makes the data begin behind
  * the new map, and all numbers are smaller by the places that it took.
  */
-function moveMap(node: WritableVdiNode, blocks: number, size: number): void {
+function moveMap(node: WritableVdiNode, blocks: number): void {
   const { values } = node.header;
   const total = values.block_extra + values.block_size;
   const taken = Math.ceil((4 * blocks) / total);
@@ -97,7 +117,6 @@ function moveMap(node: WritableVdiNode, blocks: number, size: number): void {
   node.patchHeader({
     offset_blocks: offset,
     offset_data: end,
-    disk_size: size,
     blocks_in_image: blocks,
     blocks_allocated: top - taken,
   });
@@ -142,14 +161,14 @@ function writeMap(node: WritableVdiNode, offset: HostOffset, taken: number, bloc
 function shrink(node: WritableVdiNode, size: number): void {
   const { blockSize, blockMap } = node;
   const blocks = Math.ceil(size / blockSize);
-  const within = size % blockSize;
-  const cut = within === 0 ? zeroBlock : blockMap.get(blocks - 1);
-  if (cut < zeroBlock) node.storage.zeroAt(node.placeOf(cut) + within, blockSize - within);
   // From here on the disk is smaller, whatever its map still has behind the end.
   node.storage.flush();
   node.patchHeader({ disk_size: size });
   node.size = size;
   node.storage.flush();
+  const within = size % blockSize;
+  const cut = within === 0 ? zeroBlock : blockMap.get(blocks - 1);
+  if (cut < zeroBlock) node.storage.zeroAt(node.placeOf(cut) + within, blockSize - within);
   // Nobody must find the places of the blocks behind the end in use twice.
   writeFree(node.storage, blockMap.offset + blocks * 4, blockMap.entries - blocks);
   blockMap.resize(blocks);

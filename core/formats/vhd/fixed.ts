@@ -1,5 +1,5 @@
 // A fixed disk: the guest's bytes from the start of the file, the footer behind them.
-import type { BackingReference, Mapping, Place, WritableNode } from '../../block/node.ts';
+import type { BackingReference, Mapping, Place, Preallocation, WritableNode } from '../../block/node.ts';
 import type { GuestRange, HostOffset } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import { patchedFooter } from './footer.ts';
@@ -40,24 +40,41 @@ export class WritableFixedNode extends FixedNode implements WritableNode {
   }
 
   /**
-   * The size as the maker's disks have it (rounded up to a geometry where that counts). The footer at the new end is on the disk before
-   * the old one goes. Throws `vhd/too-large`, `storage/*`.
+   * The size as the maker's disks have it (rounded up to a geometry where that counts). The footer at the end of the file decides: there it
+   * says the new size only when nothing else is left to do for a larger disk, and before anything is done for a smaller one. Throws
+   * `vhd/too-large`, `storage/*`.
    */
-  resize(size: number): void {
+  resize(size: number, preallocation: Preallocation = 'off'): void {
+    const { storage } = this;
     const { values, size: rounded } = newSize(this.footer, size);
     const before = this.size;
+    if (rounded === before) return;
     const bytes = patchedFooter(this.footerBytes, values);
-    if (rounded > before) this.storage.truncate(rounded + footer.size);
-    this.storage.writeAt(bytes, rounded);
-    this.storage.flush();
+    const held = storage.size;
+    const grownFile = rounded + footer.size > held;
+    if (grownFile) this.#write(this.footerBytes, rounded);
     if (rounded > before) {
       // What stood behind the guest's bytes, the old footer first, must not show up in the new part.
-      this.storage.zeroAt(before, rounded - before);
-    } else this.storage.truncate(rounded + footer.size);
-    this.storage.flush();
+      storage.zeroAt(before, Math.min(rounded, held) - before);
+      if (preallocation === 'falloc' || preallocation === 'full') {
+        storage.provide(before, rounded - before, preallocation);
+      }
+      storage.flush();
+    }
+    if (!grownFile) this.#write(bytes, held - footer.size);
+    this.#write(bytes, rounded);
+    if (!grownFile) {
+      storage.truncate(rounded + footer.size);
+      storage.flush();
+    }
     this.footerBytes = bytes;
     this.footer = footer.parse(bytes);
     this.size = rounded;
+  }
+
+  #write(footerBytes: Uint8Array, offset: HostOffset): void {
+    this.storage.writeAt(footerBytes, offset);
+    this.storage.flush();
   }
 
   setBacking(reference: BackingReference | null): void {

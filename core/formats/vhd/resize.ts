@@ -16,32 +16,50 @@ export function newSize(values: Footer, size: number): { size: number; values: P
 }
 
 /**
- * Gives a dynamic or differencing disk the size as its maker's disks have it. On the disk the BAT is ready for the larger size before
- * the footers speak of it, and no longer used beyond the smaller one before the file is cut. Throws `vhd/too-large`, `vhd/full`,
- * `storage/*`.
+ * Gives a dynamic or differencing disk the size as its maker's disks have it. On the disk, BAT and blocks are ready for the larger size
+ * before the footers speak of it; what is taken away is given up after they do. Throws `vhd/too-large`, `vhd/full`, `storage/*`.
  */
 export function resizeDynamic(node: WritableDynamicNode, size: number): void {
   const { values, size: rounded } = newSize(node.footer, size);
   const before = node.size;
-  const { blockSize } = node.layout;
-  const blocks = blockCount(rounded, blockSize);
+  const blocks = blockCount(rounded, node.layout.blockSize);
+  if (rounded === before) return;
   node.flush();
-  if (rounded < before) cutTable(node, rounded, blocks);
-  else if (blocks > node.table.entries) extendTable(node, blocks);
+  if (rounded < before) {
+    writeFooters(node, values);
+    cutTable(node, rounded, blocks);
+    node.size = rounded;
+    node.giveBackEnd();
+    node.flush();
+    return;
+  }
+  if (blocks > node.table.entries) extendTable(node, blocks);
   node.size = rounded;
+  try {
+    hide(node, before, rounded);
+    node.flush();
+    writeFooters(node, values);
+  } catch (error) {
+    node.size = before;
+    throw error;
+  }
+}
+
+function writeFooters(node: WritableDynamicNode, values: Partial<Footer>): void {
   node.footerBytes = patchedFooter(node.footerBytes, values);
   node.footer = footer.parse(node.footerBytes);
   node.writeFooters();
   node.storage.flush();
-  if (rounded < before) node.giveBackEnd();
-  // What the parent has behind the old end was never part of this disk.
-  const parentEnd = Math.min(node.backing?.size ?? 0, rounded);
-  for (let at = before; at < parentEnd;) {
-    const done = node.zero({ start: at, length: parentEnd - at });
+}
+
+/** What the last block or the parent has behind the old end was never part of this disk. */
+function hide(node: WritableDynamicNode, before: number, size: number): void {
+  const end = Math.min(size, Math.max(alignUp(before, node.layout.blockSize), node.backing?.size ?? 0));
+  for (let at = before; at < end;) {
+    const done = node.zero({ start: at, length: end - at });
     if (done === null) throw new Error(`sectors from ${at} on could not be zeroed`);
     at += done.length;
   }
-  node.flush();
 }
 
 function cutTable(node: WritableDynamicNode, size: number, blocks: number): void {

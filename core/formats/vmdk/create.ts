@@ -114,13 +114,18 @@ function createExtents(request: CreateRequest, options: VmdkOptions, size: numbe
   return [{ size, type: 'SPARSE', name: baseName(name) }];
 }
 
-function createFlat(file: Storage, size: number, how: Provision | null): void {
+/** A flat extent: the guest's bytes, all zero. */
+export function createFlat(file: Storage, size: number, how: Provision | null): void {
   file.truncate(size);
   if (how !== null) file.provide(0, size, how);
 }
 
 /** Header, directories and empty tables; with preallocation all grains have their places. */
-function createHosted(file: Storage, size: number, options: VmdkOptions): void {
+export function createHosted(
+  file: Storage,
+  size: number,
+  options: Pick<VmdkOptions, 'preallocation' | 'zeroedGrains'>,
+): void {
   const layout = hostedLayout(size);
   const { tables, directorySectors, tableSectors, rgdOffset, gdOffset, overHead } = layout;
   const grains = options.preallocation === null ? 0 : Math.ceil(size / newGrainSize);

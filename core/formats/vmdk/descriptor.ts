@@ -242,6 +242,39 @@ export function withExtentSize(text: string, index: number, size: number): strin
   );
 }
 
+/** The lines of extents that are larger than 0: where they stand in `text`, line ends included. */
+function extentLines(text: string): { start: number; end: number }[] {
+  const pattern = /^[^\S\r\n]*(?:RW|RDONLY|NOACCESS)[^\S\r\n]+(\d+)[^\S\r\n]+[A-Za-z][^\r\n]*(?:\r\n|\n|\r|$)/gm;
+  return [...text.matchAll(pattern)]
+    .filter((match) => Number(match[1]) > 0)
+    .map((match) => ({ start: match.index, end: match.index + match[0].length }));
+}
+
+/** `text` without the extents from line `index` on (counted as in `withExtentSize`). */
+export function withoutExtents(text: string, index: number): string {
+  let result = text;
+  for (const { start, end } of extentLines(text).slice(index).reverse()) {
+    result = result.slice(0, start) + result.slice(end);
+  }
+  return result;
+}
+
+/** `text` with further extents behind the last one. Throws `vmdk/name`. */
+export function withFurtherExtents(
+  text: string,
+  extents: readonly { size: number; type: string; name: string }[],
+): string {
+  const at = extentLines(text).at(-1)?.end ?? text.length;
+  const end = text.includes('\r\n') ? '\r\n' : '\n';
+  const lines = extents.map(({ size, type, name }) => {
+    refuseUnquotable(name);
+    const latin = Buffer.from(name, 'utf8').toString('latin1');
+    return `RW ${size / sectorSize} ${type} "${latin}"${type === 'FLAT' ? ' 0' : ''}${end}`;
+  });
+  const lead = at > 0 && !/[\r\n]$/.test(text.slice(0, at)) ? end : '';
+  return text.slice(0, at) + lead + lines.join('') + text.slice(at);
+}
+
 /** `text` with another number of cylinders, if it has one. */
 export function withCylinders(text: string, cylinders: number): string {
   return text.replace(/^([^\S\r\n]*ddb\.geometry\.cylinders[^\S\r\n]*=[^\S\r\n]*")[^"\r\n]*"/im, `$1${cylinders}"`);

@@ -14,6 +14,7 @@ import { optionRows } from './options.ts';
 import { probeVmdk } from './probe.ts';
 import { vmdkRegions } from './regions.ts';
 import { repairVmdk } from './repair.ts';
+import { sizeByRewrite } from './resize-disk.ts';
 import { noParent } from './spec.ts';
 
 function ours(node: BlockNode): VmdkNode {
@@ -44,6 +45,8 @@ export const vmdk: FormatDriver = {
     };
   },
   diskIdOption: 'uuid',
+  sizeByRewrite: (node) => sizeByRewrite(ours(node)),
+  provisions: (node) => (ours(node).extents.at(-1)?.kind === 'flat' ? ['falloc', 'full'] : []),
   facts: (node) => vmdkFacts(ours(node)),
   regions: (node, role = 'file') => vmdkRegions(ours(node), role),
   check: (node, job) => checkVmdk(ours(node), job),

@@ -7,18 +7,19 @@ import type {
   Mapping,
   PackedWriter,
   Place,
+  Preallocation,
   WritableNode,
 } from '../../block/node.ts';
-import { alignUp, type GuestOffset, type GuestRange } from '../../block/units.ts';
+import { type GuestOffset, type GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { OpenGate } from '../driver.ts';
 import { writeDescriptor, type DescriptorPlace } from './descriptor-place.ts';
-import { withCid, withCylinders, withExtentSize, withParent, type Descriptor } from './descriptor.ts';
+import { withCid, withParent, type Descriptor } from './descriptor.ts';
 import type { ExtentPlace, ExtentWriter } from './extent-writer.ts';
 import { mapFlat, type Extent, type ExtentAnswer } from './extent.ts';
-import { cylindersFor } from './layout.ts';
 import { cidOf } from './parent.ts';
-import { cutEnd, resizeExtent } from './resize.ts';
+import { cutEnd } from './resize.ts';
+import { resizeVmdk } from './resize-disk.ts';
 import { SparseWriter } from './sparse-writer.ts';
 import { noParent, sectorSize } from './spec.ts';
 
@@ -40,8 +41,8 @@ export interface OpenedVmdk {
 export class VmdkNode implements BlockNode {
   readonly format = 'vmdk';
   readonly name: string;
-  readonly files: readonly ImageFile[];
-  readonly extents: readonly Extent[];
+  files: readonly ImageFile[];
+  extents: readonly Extent[];
   readonly backing: BlockNode | null;
   readonly place: DescriptorPlace;
   readonly createType: string;
@@ -49,7 +50,7 @@ export class VmdkNode implements BlockNode {
   readonly granularity: number;
   descriptor: Descriptor;
   /** Guest offset where each extent starts. */
-  readonly starts: Float64Array;
+  starts: Float64Array;
   #closed = false;
 
   constructor(opened: OpenedVmdk) {
@@ -61,12 +62,9 @@ export class VmdkNode implements BlockNode {
     this.createType = opened.createType;
     this.embedded = opened.embedded;
     this.descriptor = opened.descriptor;
-    this.starts = new Float64Array(opened.extents.length);
-    let start = 0;
+    this.starts = startsOf(opened.extents);
     let granularity = Infinity;
-    opened.extents.forEach((extent, index) => {
-      this.starts[index] = start;
-      start += extent.size;
+    opened.extents.forEach((extent) => {
       granularity = Math.min(granularity, extent.kind === 'sparse' ? extent.grainSize : sectorSize);
     });
     this.granularity = Number.isFinite(granularity) ? granularity : sectorSize;
@@ -126,6 +124,16 @@ export class VmdkNode implements BlockNode {
   }
 }
 
+function startsOf(extents: readonly Extent[]): Float64Array {
+  const starts = new Float64Array(extents.length);
+  let start = 0;
+  extents.forEach((extent, index) => {
+    starts[index] = start;
+    start += extent.size;
+  });
+  return starts;
+}
+
 function answerOf(extent: Extent, within: number, length: number): ExtentAnswer {
   switch (extent.kind) {
     case 'flat':
@@ -157,14 +165,14 @@ export class WritableVmdkNode extends VmdkNode implements WritableNode {
   readonly identityFollowsContent = true;
   readonly zeroesLast = true;
   writers: readonly ExtentWriter[];
-  readonly #gate: OpenGate;
+  readonly gate: OpenGate;
   #cidDone: boolean;
   #descriptorWritten = false;
 
   constructor(opened: OpenedVmdk, parts: WritingParts) {
     super(opened);
     this.writers = parts.writers;
-    this.#gate = parts.gate;
+    this.gate = parts.gate;
     this.#cidDone = parts.keepCid;
     const [extent] = this.extents;
     const [writer] = parts.writers;
@@ -235,23 +243,17 @@ export class WritableVmdkNode extends VmdkNode implements WritableNode {
     return whole;
   }
 
-  /** Grows or shrinks the last extent, in whole sectors. Throws `vmdk/resize` where the subformat cannot, `vmdk/descriptor-full`. */
-  resize(size: number): void {
-    const wanted = alignUp(size, sectorSize);
-    if (wanted === this.size) return;
-    this.flush();
-    this.#touch();
-    const last = this.extents.length - 1;
-    const extent = this.extents[last];
-    const writer = resizeExtent(this, wanted - (this.starts[last] ?? 0));
-    this.writers = [...this.writers.slice(0, last), writer];
-    const heads = Number(this.descriptor.values.get('ddb.geometry.heads') ?? 16);
-    const sized = withExtentSize(this.descriptor.text, extent?.line ?? 0, extent?.size ?? 0);
-    this.#rewrite(
-      withCylinders(sized, cylindersFor(wanted, Number.isSafeInteger(heads) && heads > 0 ? heads : 16)),
-      {},
-    );
-    this.flush();
+  /** Throws `vmdk/resize` where the subformat cannot, `vmdk/full`, `vmdk/descriptor-full`. */
+  resize(size: number, preallocation: Preallocation = 'off'): void {
+    resizeVmdk(this, size, preallocation);
+  }
+
+  /** The image consists of these extents, written by these, in these files from now on. */
+  replaceExtents(extents: readonly Extent[], writers: readonly ExtentWriter[], files: readonly ImageFile[]): void {
+    this.extents = extents;
+    this.starts = startsOf(extents);
+    this.writers = writers;
+    this.files = files;
   }
 
   /** Another parent, by its name; its CID is read from it. Throws `gate/*`, `vmdk/parent-*`, `vmdk/descriptor-full`. */
@@ -262,7 +264,7 @@ export class WritableVmdkNode extends VmdkNode implements WritableNode {
     }
     if (reference.format !== null && reference.format !== 'vmdk') throw new ImageError('vmdk/backing-format');
     if (this.extents.some(({ kind }) => kind === 'flat')) throw new ImageError('vmdk/flat-backing');
-    const parent = this.#gate.openImage({ from: this.name, path: reference.path, format: 'vmdk' });
+    const parent = this.gate.openImage({ from: this.name, path: reference.path, format: 'vmdk' });
     let parentCid: number;
     try {
       parentCid = cidOf(parent);

@@ -1,9 +1,10 @@
 // Growing and shrinking the last extent in place: new tables at the end of the file first, then the header that knows of them.
+import type { Preallocation } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
-import { alignUp, GiB } from '../../block/units.ts';
+import { alignUp } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import { FlatWriter, type ExtentWriter } from './extent-writer.ts';
-import type { FlatExtent } from './extent.ts';
+import type { Extent, FlatExtent } from './extent.ts';
 import { tablesFor } from './layout.ts';
 import type { WritableVmdkNode } from './node.ts';
 import { directorySource, readDirectory } from './open-sparse.ts';
@@ -15,54 +16,78 @@ function refuse(node: WritableVmdkNode, reason: string): never {
   throw new ImageError('vmdk/resize', { reason }, { file: node.name });
 }
 
+/** A resize of one extent: what is done before the image knows of the new size, and after. */
+export interface ExtentResize {
+  /** Its writer from now on. */
+  writer: ExtentWriter;
+  /** The size becomes true on the disk, as far as the extent's own file says it. */
+  commit(): void;
+  /** What is left to do; gives the writer. */
+  finish(): ExtentWriter;
+}
+
 /**
- * Gives the last extent of `node` the size `size` (bytes, whole sectors); everything is in the file already. What is added reads as
- * zeroes. Returns the extent's new writer; the descriptor is the caller's. Throws `vmdk/resize`, `vmdk/full`.
+ * Prepares the size `size` (bytes, whole sectors) for the last extent of `node`; everything is in the file already. A larger extent is
+ * ready to be written in all its length; what is added reads as zeroes. Throws `vmdk/resize`, `vmdk/full`.
  */
-export function resizeExtent(node: WritableVmdkNode, size: number): ExtentWriter {
-  const extent = node.extents.at(-1);
+export function resizeExtent(
+  node: WritableVmdkNode,
+  extent: Extent | undefined,
+  size: number,
+  how: Preallocation,
+): ExtentResize {
   if (extent === undefined || extent.kind === 'zero' || extent.access !== 'RW') {
     return refuse(node, 'The last extent of the image cannot be resized');
   }
-  if (size <= 0) refuse(node, 'The new size ends before the last extent of the image begins');
-  const split = /^(two|2)Gb/i.test(node.createType);
-  if (split && size > 2 * GiB) {
-    refuse(node, `An image of the subformat ${node.createType} grows within its last file only, to 2 GiB`);
-  }
-  if (size > extent.size && node.backing !== null && node.backing.size > node.size) {
-    refuse(node, 'The parent is larger than this delta: its old content would show in what is added');
-  }
-  if (extent.kind === 'flat') return resizeFlat(node, extent, size);
+  if (extent.kind === 'flat') return resizeFlat(node, extent, size, how);
   if (extent.compressed || extent.form.id !== 'hosted') {
     refuse(node, `Images of the subformat ${node.createType} cannot be resized`);
   }
-  if (size < extent.size) shrinkSparse(extent, size);
-  else growSparse(extent, extent.form, size);
-  return new SparseWriter(extent);
+  return size < extent.size ? shrinkSparse(extent, size) : growSparse(extent, extent.form, size);
 }
 
-function resizeFlat(node: WritableVmdkNode, extent: FlatExtent, size: number): ExtentWriter {
-  const { storage } = extent;
+function resizeFlat(node: WritableVmdkNode, extent: FlatExtent, size: number, how: Preallocation): ExtentResize {
+  const { storage, base } = extent;
+  const before = extent.size;
   const shared = node.extents.some((other) => other !== extent && other.storage === storage);
-  if (shared || extent.base + extent.size < storage.size) {
-    refuse(node, 'The extent file holds more than this extent');
+  if (shared || base + before < storage.size) refuse(node, 'The extent file holds more than this extent');
+  if (size > before) {
+    storage.truncate(base + size);
+    if (how === 'falloc' || how === 'full') storage.provide(base + before, size - before, how);
+    storage.flush();
   }
-  storage.truncate(extent.base + size);
-  storage.flush();
   extent.size = size;
-  return new FlatWriter(extent);
+  return {
+    writer: new FlatWriter(extent),
+    commit: () => {},
+    finish() {
+      if (size < before) {
+        storage.truncate(base + size);
+        storage.flush();
+      }
+      return new FlatWriter(extent);
+    },
+  };
 }
 
-/** Grains behind the new end lose their entries, then the header its size, then the file what nothing points to at its end. */
-function shrinkSparse(extent: SparseExtent, size: number): void {
+/** The header gets its size, then grains behind the new end lose their entries, then the file what nothing points to at its end. */
+function shrinkSparse(extent: SparseExtent, size: number): ExtentResize {
   const { grainSize } = extent;
-  const writer = new SparseWriter(extent);
-  const from = alignUp(size, grainSize);
-  if (from < extent.size) writer.release(from, extent.size - from);
-  writer.settle(true);
-  setTables(extent, size, extent.directory, extent.redundantOffset);
-  writeHeader(extent);
-  cutEnd(extent);
+  return {
+    writer: new SparseWriter(extent),
+    commit() {
+      writeHeader(extent, size);
+      extent.storage.flush();
+    },
+    finish() {
+      const writer = new SparseWriter(extent);
+      const from = alignUp(size, grainSize);
+      if (from < extent.size) writer.release(from, extent.size - from);
+      writer.settle(true);
+      setTables(extent, size, extent.directory, extent.redundantOffset);
+      return cutEnd(extent);
+    },
+  };
 }
 
 /** Cuts the file of an extent behind the last thing that anything points to; what waited to be written is in it. Its new writer. */
@@ -96,8 +121,9 @@ function usedEnd(extent: SparseExtent): number {
   return Math.min(end, storage.size);
 }
 
-function growSparse(extent: SparseExtent, form: Extract<SparseKind, { id: 'hosted' }>, size: number): void {
+function growSparse(extent: SparseExtent, form: Extract<SparseKind, { id: 'hosted' }>, size: number): ExtentResize {
   const { storage, entriesPerTable, directory, grainSize } = extent;
+  const smaller = extent.size;
   zeroLastGrain(extent);
   const before = directory.entries.length;
   const tables = tablesFor(size, grainSize, entriesPerTable);
@@ -134,9 +160,33 @@ function growSparse(extent: SparseExtent, form: Extract<SparseKind, { id: 'hoste
     gdOffset: primary.offset / sectorSize,
     ...(redundant === null ? {} : { rgdOffset: redundant.offset / sectorSize }),
   };
-  setTables(extent, size, primary, redundant?.offset ?? null);
-  writeHeader(extent);
+  // The directories stand where they are needed; the disk is as large as it was.
+  writeHeader(extent, smaller);
   storage.flush();
+  setTables(extent, size, primary, redundant?.offset ?? null);
+  forgetLeft(extent, smaller, before);
+  return {
+    writer: new SparseWriter(extent),
+    commit() {
+      writeHeader(extent, size);
+      storage.flush();
+    },
+    finish: () => new SparseWriter(extent),
+  };
+}
+
+/** Where a shrink was interrupted, tables still have grains behind the old end. */
+function forgetLeft(extent: SparseExtent, before: number, tables: number): void {
+  const { grainSize, entriesPerTable } = extent;
+  const end = Math.min(extent.size, tables * entriesPerTable * grainSize);
+  const writer = new SparseWriter(extent);
+  let left = false;
+  for (let at = alignUp(before, grainSize); at < end; at += grainSize) {
+    if (extent.entryOf(at / grainSize) === 0) continue;
+    writer.release(at, Math.min(grainSize, extent.size - at));
+    left = true;
+  }
+  if (left) writer.settle(true);
 }
 
 /** What lies behind the disk's end in its last grain becomes part of the disk. */
@@ -175,8 +225,8 @@ function setTables(extent: SparseExtent, size: number, directory: Directory, red
   extent.size = size;
 }
 
-function writeHeader(extent: SparseExtent): void {
-  const { form, storage, size } = extent;
+function writeHeader(extent: SparseExtent, size: number): void {
+  const { form, storage } = extent;
   if (form.id !== 'hosted') return;
   form.header = { ...form.header, capacity: size / sectorSize };
   storage.writeAt(hostedHeader.serialise(form.header), form.headerOffset);

@@ -5,7 +5,7 @@ import { expect, it } from 'vitest';
 import { readGuest } from '../../../../core/block/read.ts';
 import { writeGuest } from '../../../../core/block/write.ts';
 import type { OptionValue } from '../../../../core/formats/driver.ts';
-import { describeWith, mustRun } from '../../../peers.ts';
+import { describeWith, mustRun, runPeer } from '../../../peers.ts';
 import { difference, positionCoded } from '../../../position-coded.ts';
 import { scratchFolder } from '../../../scratch.ts';
 import { SeededRandom, chosenSeed } from '../../../seeded-random.ts';
@@ -40,6 +40,11 @@ const rows: readonly Row[] = [
   { name: 'preallocated flat', size: 3 * MiB, options: { subformat: 'monolithicFlat', preallocation: 'full' } },
   { name: 'smaller than a grain', size: 1536, options: {} },
 ];
+
+function infoByQemu(file: string): Record<string, unknown> {
+  const { stdout } = runPeer('qemu-img', ['info', '-f', 'vmdk', '--output=json', file]);
+  return JSON.parse(stdout) as Record<string, unknown>;
+}
 
 describeWith({ peers: ['qemu-img', 'vmdkinfo', '7z'] }, 'writing vmdk', () => {
   const folder = scratchFolder('vmdk-write');
@@ -200,11 +205,38 @@ describeWith({ peers: ['qemu-img', 'vmdkinfo', '7z'] }, 'writing vmdk', () => {
     );
     expect(() => stream.resize(2 * MiB)).toThrow(/cannot be resized/);
     stream.close();
-    const split = openWritable(
-      createDisk(folder, 'no-2.vmdk', { size: 2048 * MiB + MiB, options: { subformat: 'twoGbMaxExtentFlat' } }),
-    );
-    expect(() => split.resize(4097 * MiB)).toThrow(/grows within its last file only/);
-    expect(() => split.resize(2000 * MiB)).toThrow(/before the last extent/);
-    split.close();
   });
+
+  it.each(['twoGbMaxExtentFlat', 'twoGbMaxExtentSparse'])(
+    '%s grows into further files and out of them',
+    (subformat) => {
+      const file = createDisk(folder, `split-${subformat}.vmdk`, { size: 2048 * MiB + MiB, options: { subformat } });
+      const edge = 2048 * MiB;
+      const far = 4096 * MiB;
+      const node = openWritable(file);
+      writeGuest(node, new Uint8Array(2 * MiB).fill(7), edge - MiB);
+      node.resize(far + 2 * MiB);
+      expect(node.size).toBe(far + 2 * MiB);
+      writeGuest(node, new Uint8Array(MiB).fill(8), far - 512);
+      node.flush();
+      node.close();
+      expect(infoByQemu(file)).toMatchObject({ 'virtual-size': far + 2 * MiB });
+      const io = ['-f', 'vmdk', '-r', '-c', `read -P 7 ${edge - MiB} 2M`, '-c', `read -P 0 ${edge + MiB} 4M`];
+      const reads = runPeer('qemu-io', [...io, '-c', `read -P 8 ${far - 512} 1M`, file]);
+      expect([reads.status, reads.stdout.includes('failed')], reads.stdout).toEqual([0, false]);
+      const smaller = openWritable(file);
+      smaller.resize(edge - MiB + 512);
+      expect(smaller.size).toBe(edge - MiB + 512);
+      smaller.close();
+      expect(infoByQemu(file)).toMatchObject({ 'virtual-size': edge - MiB + 512 });
+      const again = openWritable(file);
+      again.resize(edge + 4 * MiB);
+      const bytes = new Uint8Array(2 * MiB);
+      readGuest(again, bytes, edge - MiB);
+      expect(
+        bytes.subarray(0, 512).every((byte) => byte === 7) && bytes.subarray(512).every((byte) => byte === 0),
+      ).toBe(true);
+      again.close();
+    },
+  );
 });
