@@ -106,7 +106,7 @@ export function readJournal(storage: Storage, quick = false): Journal | null {
     end = at;
     batch++;
   }
-  // What follows is a batch that was never begun to be done, unless a later one stands behind it.
+  // What follows is a batch that was never begun to be done, unless its own end or a later batch stands behind it.
   if (laterBatch(storage, end, nonce, batch)) throw damaged(storage, at, 'a record in its middle cannot be read');
   return batch === 1 ? null : parts.finish({ time, nonce, end, batch });
 }
@@ -137,7 +137,7 @@ function headOf(bytes: Uint8Array, nonce: number): RecordHead | null {
   }
 }
 
-/** True when a record of a batch after `batch` stands anywhere behind `from`. */
+/** True when the end of `batch`, or a record of a later one, stands anywhere behind `from`. */
 function laterBatch(storage: Storage, from: number, nonce: number, batch: number): boolean {
   const window = new Uint8Array(largestPiece);
   for (let at = from; at + recordStruct.size <= storage.size; at += window.length - recordStruct.size) {
@@ -146,7 +146,8 @@ function laterBatch(storage: Storage, from: number, nonce: number, batch: number
     for (let i = 0; i + recordStruct.size <= here.length; i += recordAlignment) {
       if (here[i] !== 0x50 || here[i + 1] !== 0x4c || here[i + 2] !== 0x4a || here[i + 3] !== 0x52) continue;
       const head = headOf(here.subarray(i, i + recordStruct.size), nonce);
-      if (head !== null && head.batch > batch) return true;
+      if (head === null || head.batch < batch) continue;
+      if (head.batch > batch || ending.includes(head.type)) return true;
     }
   }
   return false;
