@@ -3,13 +3,14 @@ import fs from 'node:fs';
 import { copyGuest } from '../block/copy/copy.ts';
 import { lend } from '../block/lent.ts';
 import { isWritable, type BackingReference, type BlockNode, type WritableNode } from '../block/node.ts';
-import { readRun, resolveOne } from '../block/read.ts';
+import { readGuest, readRun, resolveOne } from '../block/read.ts';
+import { KiB } from '../block/units.ts';
 import { writeGuest } from '../block/write.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from '../formats/driver.ts';
 import { resolveReference } from '../formats/gate.ts';
 import { openImage, optionsBelow, type OpenOptions } from '../formats/open.ts';
-import { driverNamed } from '../formats/registry.ts';
+import { driverNamed, probe } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
 import { changeInPlace, type InPlaceOptions } from './in-place.ts';
 
@@ -184,6 +185,26 @@ async function commitInto(
   return await climb(upper.length - 1, lend(base));
 }
 
+/**
+ * A base whose format nobody stated is raw because of how it begins and ends. What is written must not make it look like an image: the
+ * guest decides what that is, and whoever opens the base next would follow the names in it. Throws `commit/would-change-format`.
+ */
+function refuseNewFormat(base: WritableNode, top: BlockNode): void {
+  const head = new Uint8Array(Math.min(top.size, 64 * KiB));
+  readGuest(top, head, 0);
+  const last = base.size > top.size ? base : top;
+  const tail = new Uint8Array(Math.min(last.size, KiB));
+  readGuest(last, tail, last.size - tail.length);
+  let found: string | null;
+  try {
+    found = probe(head, tail, last.size).id;
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    found = null;
+  }
+  if (found !== 'raw') throw new ImageError('commit/would-change-format', { found }, { file: base.name });
+}
+
 /** `chain`: the open layers above the base, the lowest first. */
 async function copyDown(
   base: WritableNode,
@@ -201,6 +222,7 @@ async function copyDown(
       base.flush();
     });
   }
+  if (base.format === 'raw' && (upper.at(-1)?.backing?.format ?? null) === null) refuseNewFormat(base, top);
   if (base.identityFollowsContent === true) renewLinks(base, upper, chain);
   try {
     const counts = await copyGuest(

@@ -11,6 +11,8 @@ import type { FormatDriver } from '../../core/formats/driver.ts';
 import { followAll } from '../../core/formats/gate.ts';
 import { openImage, type OpenOptions } from '../../core/formats/open.ts';
 import { driverNamed } from '../../core/formats/registry.ts';
+import { silentJob } from '../../core/job.ts';
+import { commit } from '../../core/operations/commit.ts';
 import { checksumOf, dynamicHeader, footer } from '../../core/formats/vhd/spec.ts';
 import { createImage, writing } from '../units/formats/new-image.ts';
 import { writeGuest } from '../../core/block/write.ts';
@@ -99,6 +101,24 @@ describe('a guest that writes the header of an image into its raw disk (CVE-2008
     fs.truncateSync(at('disk.raw'), fixed.length - 512);
     fs.appendFileSync(at('disk.raw'), fixed.subarray(-512));
     expect(verdict('disk.raw')).toBe('format/ambiguous');
+  });
+});
+
+describe('a guest that writes the header of an image into an overlay', () => {
+  it('does not turn a raw base into an image that nobody said it was', async () => {
+    createImage(driverNamed('qcow2'), at('evil.qcow2'), { size: MiB });
+    const evil = fs.readFileSync(at('evil.qcow2'));
+    for (const format of [null, 'raw']) {
+      fs.writeFileSync(at('base.raw'), Buffer.alloc(MiB));
+      createOverlay(at('top.qcow2'), 'base.raw', format);
+      writing(at('top.qcow2'), (node) => writeGuest(node, evil, 0));
+      const params = { path: at('top.qcow2'), options: {}, base: null, keep: false, rate: 0 };
+      const done = commit(params, silentJob);
+      if (format === null) await expect(done).rejects.toMatchObject({ code: 'commit/would-change-format' });
+      else await done;
+      const base = fs.readFileSync(at('base.raw')).subarray(0, evil.length);
+      expect(base.equals(format === null ? Buffer.alloc(evil.length) : evil)).toBe(true);
+    }
   });
 });
 
@@ -311,14 +331,14 @@ describe('figures of VHDX (qemu GL#3860, #4033, #4390, #4470, #4487)', () => {
   });
 });
 
-/** An overlay over a raw image of that name. */
-function createOverlay(file: string, backing: string): void {
+/** An overlay over an image of that name and format. */
+function createOverlay(file: string, backing: string, format: string | null = 'raw'): void {
   fs.rmSync(file, { force: true });
   const driver = driverNamed('qcow2');
   createImage(driver, file, { size: MiB });
   const { node } = openImage(file, { writable: true });
   if (!isWritable(node)) throw new Error('not writable');
-  node.setBacking({ path: backing, format: 'raw' });
+  node.setBacking({ path: backing, format });
   node.flush();
   node.close();
 }

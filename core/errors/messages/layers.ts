@@ -22,6 +22,7 @@ export const layersMessages = {
   'commit/open': (d) => `Could not open '${d.name}': ${d.reason}`,
   'commit/grow': (d) => `Could not resize backing file '${d.name}': ${d.reason}`,
   'commit/link': (d) => `Could not renew the link to the backing file of '${d.name}': ${d.reason}`,
+  'commit/would-change-format': 'Block job failed: Operation not permitted',
   'commit/copy': (d) => `Block job failed: ${d.reason}`,
   'commit/empty': (d) => `Failed to empty ${d.name}: ${d.reason}`,
 } as const satisfies Record<string, Sentence>;
