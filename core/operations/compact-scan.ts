@@ -124,9 +124,8 @@ class UnitScan {
 
   #give(unit: GuestRange): boolean {
     const { node, change, plan, driver } = this.#request;
+    if (plan.way === 'holes') return false;
     const below = showsBelow(node, unit);
-    // A new image says zero, or stores it, as its format can.
-    if (plan.way === 'rewrite') return true;
     return driver.give?.(node, unit, { below, dry: change === null }) === true;
   }
 

@@ -200,9 +200,11 @@ export async function compactNode(
   const giving = driver.compact;
   if (giving === undefined)
     throw new ImageError('compact/impossible', { reason: 'the format cannot' }, { file: node.name });
+  const plan = giving.plan(node);
   giving.begin?.(node, unused !== null);
-  await scan({ node, change: node, plan: giving.plan(node), driver: giving, unused }, job);
+  await scan({ node, change: node, plan, driver: giving, unused }, job);
   node.flush();
+  if (plan.way !== 'moves') return;
   const breathe = breather();
   for (const { done, total } of giving.settle?.(node, job) ?? []) {
     job.progress({ phase: 'move', done, total });
@@ -256,7 +258,7 @@ function figures(node: BlockNode): FileFigures {
 }
 
 function figuresOf({ path, options }: CompactParams): FileFigures {
-  const { node } = openImage(path, { ...options, writable: false, withBacking: false, guestData: false });
+  const { node } = openImage(path, { ...options, writable: false, guestData: false });
   try {
     return figures(node);
   } finally {

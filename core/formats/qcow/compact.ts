@@ -15,4 +15,8 @@ function planOf(node: BlockNode): CompactPlan {
   return { way: 'rewrite', reason, unit, hole: 0, keepsContent: null, rewrite: { options: {} } };
 }
 
-export const compactQcow: CompactDriver = { plan: planOf };
+export const compactQcow: CompactDriver = {
+  plan: planOf,
+  // Over a layer below zeroes have to be stored.
+  give: (_node, _unit, { below, dry }) => dry && !below,
+};

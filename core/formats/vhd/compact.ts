@@ -88,7 +88,5 @@ export const compactVhd: CompactDriver = {
     if (below) return false;
     return dry || writable(node).release(unit) !== null;
   },
-  settle: (node, job) => (node instanceof WritableDynamicNode ? settle(node, job) : nothing()),
+  settle: (node, job) => settle(writable(node), job),
 };
-
-function* nothing(): Generator<CompactStep, void, void> {}
