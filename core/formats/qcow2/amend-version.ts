@@ -12,7 +12,7 @@ import { keptRow } from './snapshot-table.ts';
 import { snapshotTable } from './snapshots.ts';
 import { entry, extensionType, incompatible, type HeaderV3 } from './spec.ts';
 import type { Qcow2State } from './state.ts';
-import { loadL1, putActiveL1, putSnapshots, succeed } from './succession.ts';
+import { loadL1, putActiveL1, putL1, putSnapshots, succeed, type RowsFor } from './succession.ts';
 import type { Successor } from './successor.ts';
 import { tableBytes } from './tables.ts';
 
@@ -27,13 +27,8 @@ export function upgrade(metadata: Qcow2Metadata): void {
   const { state } = metadata;
   const { snapshots } = snapshotTable(state);
   if (snapshots.some(({ extraLength }) => extraLength < wantedExtra)) {
-    succeed(metadata, (successor) =>
-      putSnapshots(
-        state,
-        successor,
-        snapshots.map((snapshot) => keptRow(state, snapshot)),
-      ),
-    );
+    const rows = snapshots.map((snapshot) => keptRow(state, snapshot));
+    succeed(metadata, (successor) => putSnapshots(state, successor, () => rows));
   }
   const names = state.layout.clusterSize > smallClusters ? featureTableBytes() : null;
   const { extensions } = state.header;
@@ -125,16 +120,17 @@ export function downgrade(metadata: Qcow2Metadata, job: Job): void {
       const moved = expandAll(state, successor, uses, job);
       const fields = pointTo(active, moved, uses) ? putActiveL1(state, successor, active) : {};
       const { snapshots } = snapshotTable(state);
-      const rows = snapshots.map((snapshot, i) => {
+      if (snapshots.length === 0) return fields;
+      const places = snapshots.map((snapshot, i) => {
         const l1 = stored[i] ?? new Uint32Array(0);
-        if (!pointTo(l1, moved, uses)) return keptRow(state, snapshot);
-        successor.free(Number(snapshot.l1Offset), l1.length * 4);
-        const bytes = tableBytes(l1);
-        const offset = successor.put(bytes);
-        successor.count(offset, bytes.length);
-        return keptRow(state, snapshot, offset);
+        const before = Number(snapshot.l1Offset);
+        if (!pointTo(l1, moved, uses)) return before;
+        successor.free(before, l1.length * 4);
+        return putL1(successor, l1, before);
       });
-      return { ...fields, ...(rows.length === 0 ? {} : putSnapshots(state, successor, rows)) };
+      const rows: RowsFor = (homeOf) =>
+        snapshots.map((snapshot, i) => keptRow(state, snapshot, homeOf(places[i] ?? 0)));
+      return { ...fields, ...putSnapshots(state, successor, rows) };
     });
   }
   const extensions = withExtension(state.header.extensions, extensionType.featureNames, null);
@@ -166,8 +162,8 @@ function expandAll(
     job.progress({ phase: 'zero clusters', done: done++ * clusterSize, total: uses.size * clusterSize });
     if (!hasZeroes(state, offset)) continue;
     const copy = successor.put(tableBytes(expand(state, successor, offset, references, job)));
-    successor.count(copy, clusterSize, references);
     successor.addReferences(offset / clusterSize, 1, -references);
+    successor.count(copy, clusterSize, references, { offset });
     moved.set(offset, copy);
   }
   return moved;
@@ -179,7 +175,6 @@ function expand(state: Qcow2State, successor: Successor, offset: number, referen
   const table = state.tables.get(offset).slice();
   const copied = references === 1 ? entry.copied : 0;
   const backed = state.backingReference !== null;
-  const zeroes = new Uint8Array(clusterSize);
   const point = (i: number, to: number): void => {
     table[i] = to === 0 ? 0 : (Math.floor(to / 0x1_0000_0000) | copied) >>> 0;
     table[i + 1] = to % 0x1_0000_0000;
@@ -193,7 +188,7 @@ function expand(state: Qcow2State, successor: Successor, offset: number, referen
     const reserved = entryOffset(high, low);
     if (reserved !== 0 && successor.refcount(reserved / clusterSize) === references) {
       // Space that is set aside, and nobody else's: whatever it holds, it reads as zeroes now and will.
-      state.storage.writeAt(zeroes, reserved);
+      state.storage.zeroAt(reserved, clusterSize);
       point(i, reserved);
       continue;
     }
@@ -202,7 +197,7 @@ function expand(state: Qcow2State, successor: Successor, offset: number, referen
       point(i, 0);
       continue;
     }
-    const place = successor.put(zeroes);
+    const place = successor.putZeroes();
     successor.count(place, clusterSize, references);
     point(i, place);
   }

@@ -7,12 +7,11 @@ import { readBitmaps } from './bitmaps.ts';
 import { l1EntriesFor } from './layout.ts';
 import type { Qcow2Metadata } from './metadata.ts';
 import { References, settleCopiedBits } from './snapshot-references.ts';
-import { keptRow, newRow, nextId } from './snapshot-table.ts';
+import { keptRow, newRow, nextId, tableOf, type NewEntry } from './snapshot-table.ts';
 import { findSnapshot, listSnapshots, snapshotTable, type Snapshot } from './snapshots.ts';
 import { limit } from './spec.ts';
 import type { Qcow2State } from './state.ts';
-import { loadL1, putActiveL1, putSnapshots, succeed } from './succession.ts';
-import { tableBytes } from './tables.ts';
+import { loadL1, putActiveL1, putL1, putSnapshots, succeed, type RowsFor } from './succession.ts';
 import { Qcow2WritableNode } from './write-node.ts';
 
 /** Longest name of a snapshot in bytes; longer ones are cut, as QEMU does. */
@@ -44,28 +43,29 @@ export function createSnapshot(node: WritableNode, asked: NewSnapshot, job: Job)
     throw new ImageError('snapshot/too-many', { allowed: limit.snapshots }, { file: state.storage.name });
   }
   const id = nextId(state);
+  const entryOf = (l1Offset: number): NewEntry => ({
+    id,
+    name: Buffer.from(asked.name, 'utf8').subarray(0, longestName),
+    l1Offset,
+    l1Entries: state.l1.length / 2,
+    dateSeconds: asked.dateSeconds,
+    dateNanoseconds: asked.dateNanoseconds,
+    diskSize: state.size,
+  });
+  const kept = snapshots.map((snapshot) => keptRow(state, snapshot));
+  const tableLength = tableOf([...kept, newRow(entryOf(0))], state.storage.name).length;
   succeed(metadata, (successor) => {
+    const l1Home = successor.reserve(state.l1.length * 4);
+    const tableHome = successor.reserve(tableLength);
     const references = new References(state);
     references.add(state.l1, 1);
     references.apply(successor, job);
     const active = state.l1.slice();
     const taken = state.l1.slice();
     settleCopiedBits(state, successor, active, [taken], job);
-    const bytes = tableBytes(taken);
-    const l1Offset = successor.put(bytes);
-    successor.count(l1Offset, bytes.length);
-    const name = Buffer.from(asked.name, 'utf8').subarray(0, longestName);
-    const row = newRow({
-      id,
-      name,
-      l1Offset,
-      l1Entries: taken.length / 2,
-      dateSeconds: asked.dateSeconds,
-      dateNanoseconds: asked.dateNanoseconds,
-      diskSize: state.size,
-    });
-    const rows = [...snapshots.map((snapshot) => keptRow(state, snapshot)), row];
-    return { ...putActiveL1(state, successor, active), ...putSnapshots(state, successor, rows) };
+    const l1Offset = putL1(successor, taken, l1Home);
+    const rows: RowsFor = (homeOf) => [...kept, newRow(entryOf(homeOf(l1Offset)))];
+    return { ...putActiveL1(state, successor, active), ...putSnapshots(state, successor, rows, tableHome) };
   });
   const facts = listSnapshots(state).find((snapshot) => snapshot.id === id);
   if (facts === undefined) throw new Error(`snapshot ${id} was taken and is not there`);
@@ -113,14 +113,15 @@ export function deleteSnapshot(node: WritableNode, id: string, job: Job): void {
   const { snapshots } = snapshotTable(state);
   const doomed = found(state, snapshots.find((snapshot) => snapshot.id === id) ?? null, id);
   const stored = loadL1(state, doomed);
+  const kept = snapshots.filter((snapshot) => snapshot !== doomed).map((snapshot) => keptRow(state, snapshot));
   succeed(metadata, (successor) => {
+    const tableHome = successor.reserve(tableOf(kept, state.storage.name).length);
     const references = new References(state);
     references.add(stored, -1);
     references.apply(successor, job);
     successor.free(Number(doomed.l1Offset), stored.length * 4);
     const active = state.l1.slice();
     settleCopiedBits(state, successor, active, [], job);
-    const rows = snapshots.filter((snapshot) => snapshot !== doomed).map((snapshot) => keptRow(state, snapshot));
-    return { ...putActiveL1(state, successor, active), ...putSnapshots(state, successor, rows) };
+    return { ...putActiveL1(state, successor, active), ...putSnapshots(state, successor, () => kept, tableHome) };
   });
 }

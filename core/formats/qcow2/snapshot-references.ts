@@ -76,7 +76,7 @@ export function settleCopiedBits(
   const { clusterSize } = state.layout;
   const references = 1 + sharedBy.length;
   /** Where the copies of tables stand, and how often they are referenced. */
-  const copies = new Map<number, { readonly offset: number; references: number }>();
+  const copies = new Map<number, { readonly offset: number; readonly before: number; references: number }>();
   for (let index = 0; index * 2 < l1.length; index++) {
     const offset = l2OffsetAt(state, l1, index);
     if (offset === 0) continue;
@@ -84,7 +84,9 @@ export function settleCopiedBits(
     job.progress({ phase: 'copied bits', done: index * clusterSize, total: (l1.length / 2) * clusterSize });
     if (!copies.has(offset)) {
       const corrected = withCopiedBits(state, successor, offset);
-      if (corrected !== null) copies.set(offset, { offset: successor.put(tableBytes(corrected)), references: 0 });
+      if (corrected !== null) {
+        copies.set(offset, { offset: successor.put(tableBytes(corrected)), before: offset, references: 0 });
+      }
     }
     const copy = copies.get(offset);
     if (copy !== undefined) {
@@ -98,8 +100,10 @@ export function settleCopiedBits(
     }
   }
   const counts = new Map<number, number>();
-  for (const { offset, references: count } of copies.values()) {
-    successor.count(offset, clusterSize, count);
+  for (const { offset, before, references: count } of copies.values()) {
+    // A table that a snapshot still uses stays where it is, and the copy where that is.
+    const home = successor.refcount(before / clusterSize) === 0 ? { offset: before } : null;
+    successor.count(offset, clusterSize, count, home);
     counts.set(offset, count);
   }
   for (let index = 0; index * 2 < l1.length; index++) {

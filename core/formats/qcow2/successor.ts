@@ -18,11 +18,35 @@ interface Block {
   changed: boolean;
 }
 
+/** Where each structure of a successor is to lie in the end, and what stands in it then. */
+interface Homecoming {
+  readonly from: number;
+  readonly length: number;
+  readonly home: number;
+  readonly references: number;
+  /** Its bytes once everything is at home; null: the same as now. */
+  readonly content: ((homeOf: (offset: number) => number) => Uint8Array) | null;
+}
+
+/** What `put` is told of the place that a structure keeps in the end. */
+export interface Home {
+  /** Where: the place of what it replaces, or one that `reserve` gave. It is free while the successor is in force. */
+  readonly offset: number;
+  readonly content?: Homecoming['content'];
+}
+
+/** Places of the refcount structure when it comes home. */
+interface RefcountHomes {
+  readonly blocks: ReadonlyMap<number, number>;
+  readonly table: ClusterRun;
+}
+
 /**
  * What changes in many tables at once (a snapshot is taken, another width of the refcounts) cannot be written in place: between two
  * writes, refcounts and copied bits would not agree. So everything that changes gets a new place in clusters that nobody uses, whose
  * count changes in the successor only; when all of it is on disk, one write of the header puts tables and refcounts in force together.
- * Until then the image is what it was, and nothing has leaked; afterwards the old places are free.
+ * Until then the image is what it was, and nothing has leaked; afterwards the old places are free. In the same way everything then moves
+ * back there (`settle`), so that an image does not grow by its tables each time, and they stay where other programs put them.
  */
 export class Successor {
   readonly #metadata: Qcow2Metadata;
@@ -38,6 +62,15 @@ export class Successor {
   #next = 0;
   readonly #lengthBefore: number;
   #inForce = false;
+  readonly #homecomings: Homecoming[] = [];
+  /** Where blocks of the refcounts stood before, by index. */
+  readonly #blockHomes = new Map<number, number>();
+  #homes: RefcountHomes | null = null;
+  #tableBefore: ClusterRun = { first: 0, count: 0 };
+  /** The end of what stays where `put` put it. */
+  #end = 0;
+  /** Clusters that are free and spoken for. */
+  readonly #spokenFor = new Set<number>();
 
   /**
    * `refcountOrder`: the width that refcounts will have; another than now: all are copied. Writes out what waits in memory. Throws
@@ -104,17 +137,48 @@ export class Successor {
   put(bytes: Uint8Array): number {
     if (bytes.length === 0) return 0;
     const { clusterSize } = this.layout;
-    const whole = new Uint8Array(alignUp(bytes.length, clusterSize));
-    whole.set(bytes);
-    const offset = this.#take(whole.length / clusterSize).first * clusterSize;
-    this.#state.storage.writeAt(whole, offset);
+    const offset = this.#take(alignUp(bytes.length, clusterSize) / clusterSize).first * clusterSize;
+    this.#writeWhole(bytes, offset);
     return offset;
   }
 
-  /** What `put` wrote to `offset` will have `references` references. Once for each. Throws `qcow2/refcount-overflow`. */
-  count(offset: number, length: number, references = 1): void {
+  /** A cluster that reads as zeroes, and takes no space where the host can do without. */
+  putZeroes(): number {
+    const { clusterSize } = this.layout;
+    const offset = this.#take(1).first * clusterSize;
+    this.#state.storage.zeroAt(offset, clusterSize);
+    return offset;
+  }
+
+  #writeWhole(bytes: Uint8Array, offset: number): void {
+    const whole = new Uint8Array(alignUp(bytes.length, this.layout.clusterSize));
+    whole.set(bytes);
+    this.#state.storage.writeAt(whole, offset);
+  }
+
+  /** The first free place for `length` bytes that will be the home of something; 0 for no bytes. Before anything is put. */
+  reserve(length: number): number {
+    if (length === 0) return 0;
+    const { clusterSize } = this.layout;
+    return this.#take(alignUp(length, clusterSize) / clusterSize).first * clusterSize;
+  }
+
+  /**
+   * What `put` wrote to `offset` will have `references` references. Once for each. With a home it moves there in the end. Throws
+   * `qcow2/refcount-overflow`.
+   */
+  count(offset: number, length: number, references = 1, home: Home | null = null): void {
     if (length === 0) return;
     const { clusterSize, refcountMax } = this.layout;
+    if (home !== null) {
+      this.#homecomings.push({
+        from: offset,
+        length,
+        home: home.offset,
+        references,
+        content: home.content ?? null,
+      });
+    } else this.#end = Math.max(this.#end, alignUp(offset + length, clusterSize));
     const run = { first: offset / clusterSize, count: alignUp(length, clusterSize) / clusterSize };
     if (references > refcountMax) {
       const detail = { cluster: run.first, most: refcountMax };
@@ -128,7 +192,9 @@ export class Successor {
     const { refcounts } = this.#metadata;
     let found = 0;
     let cluster = this.#next;
-    for (; found < count; cluster++) found = refcounts.get(cluster) === 0 ? found + 1 : 0;
+    for (; found < count; cluster++) {
+      found = refcounts.get(cluster) === 0 && !this.#spokenFor.has(cluster) ? found + 1 : 0;
+    }
     const run = { first: cluster - count, count };
     // What is skipped stays free; for single clusters nothing is.
     this.#next = cluster;
@@ -164,8 +230,10 @@ export class Successor {
     if (!this.#moved.has(index)) {
       const before = this.#sameWidth ? this.#metadata.refcounts.blocks.blockOffset(index) : 0;
       const { clusterSize } = this.layout;
-      const run = this.#take(1);
+      const home = this.#homes?.blocks.get(index);
+      const run = home === undefined ? this.#take(1) : { first: home / clusterSize, count: 1 };
       this.#moved.set(index, run.first * clusterSize);
+      if (before !== 0) this.#blockHomes.set(index, before);
       this.#owed.push({ run, change: 1 });
       if (before !== 0) this.#owed.push({ run: { first: before / clusterSize, count: 1 }, change: -1 });
       block ??= this.#keep(index, { bytes: new Uint8Array(clusterSize), changed: true });
@@ -232,7 +300,8 @@ export class Successor {
     const { header, storage } = this.#state;
     const { clusterSize } = this.layout;
     const { refcount_table_offset: oldOffset, refcount_table_clusters: oldClusters } = header.fields;
-    this.#owed.push({ run: { first: oldOffset / clusterSize, count: oldClusters }, change: -1 });
+    this.#tableBefore = { first: oldOffset / clusterSize, count: oldClusters };
+    this.#owed.push({ run: this.#tableBefore, change: -1 });
     const table = this.#placeTable();
     for (const [index, block] of this.#kept) this.#write(index, block);
     this.#writeTable(table);
@@ -260,6 +329,61 @@ export class Successor {
     this.#metadata.reload();
   }
 
+  /**
+   * Once it is in force: moves what has a home there, refcounts included, in the same way, and gives the end of the file back. `fields`
+   * are the header's that name places (of the successor: they are translated). Throws as `enact` does; the image is sound then too.
+   */
+  settle(fields: Partial<HeaderV3> = {}): void {
+    const { fields: now } = this.#state.header;
+    const { clusterSize } = this.layout;
+    const homes = new Map(this.#homecomings.map(({ from, home }) => [from, home]));
+    const homeOf = (offset: number): number => homes.get(offset) ?? offset;
+    const { storage } = this.#state;
+    const last = new Successor(this.#metadata);
+    last.#homes = { blocks: this.#blockHomes, table: this.#tableBefore };
+    last.#speakFor([...this.#blockHomes.values()], clusterSize);
+    last.#speakFor([this.#tableBefore.first * clusterSize], this.#tableBefore.count * clusterSize);
+    for (const { home, length } of this.#homecomings) last.#speakFor([home], length);
+    let end = Math.max(this.#lengthBefore, this.#end);
+    try {
+      end = Math.max(end, last.#bringHome(this.#homecomings, homeOf));
+      for (const index of this.#moved.keys()) last.#blockForChange(index);
+      last.enact({
+        ...(fields.l1_table_offset === undefined ? {} : { l1_table_offset: homeOf(now.l1_table_offset) }),
+        ...(fields.snapshots_offset === undefined ? {} : { snapshots_offset: homeOf(now.snapshots_offset) }),
+      });
+    } catch (error) {
+      last.abandon();
+      throw error;
+    }
+    for (const offset of last.#moved.values()) end = Math.max(end, offset + clusterSize);
+    const { refcount_table_offset: table, refcount_table_clusters: count } = this.#state.header.fields;
+    end = Math.max(end, table + count * clusterSize);
+    if (storage.size > end) storage.truncate(end);
+  }
+
+  #speakFor(offsets: readonly number[], length: number): void {
+    const { clusterSize } = this.layout;
+    for (const offset of offsets) {
+      for (let at = offset; at < offset + length; at += clusterSize) this.#spokenFor.add(at / clusterSize);
+    }
+  }
+
+  /** Puts these in their homes, which are free. Returns the end of the last one. */
+  #bringHome(homecomings: readonly Homecoming[], homeOf: (offset: number) => number): number {
+    const { clusterSize } = this.layout;
+    let end = 0;
+    for (const { from, length, home, references, content } of homecomings) {
+      const bytes = content?.(homeOf) ?? new Uint8Array(length);
+      if (content === null) this.#state.storage.readAt(bytes, from);
+      this.#writeWhole(bytes, home);
+      this.count(home, length, references);
+      this.addReferences(from / clusterSize, alignUp(length, clusterSize) / clusterSize, -references);
+      end = Math.max(end, home + alignUp(length, clusterSize));
+    }
+    return end;
+  }
+
   /** The successor does not come: the file gets the length back that it had. Does nothing once it is in force. */
   abandon(): void {
     const { storage } = this.#state;
@@ -267,7 +391,7 @@ export class Successor {
   }
 
   /** Counts what the successor itself takes; that may need further blocks. */
-  #settle(): void {
+  #countOwn(): void {
     while (this.#owed.length > 0) {
       const owed = this.#owed;
       this.#owed = [];
@@ -283,7 +407,7 @@ export class Successor {
     const { clusterSize } = this.layout;
     const old = this.#metadata.refcounts.blocks;
     for (;;) {
-      this.#settle();
+      this.#countOwn();
       let last = this.#sameWidth ? old.lastBlock() : -1;
       for (const index of this.#moved.keys()) last = Math.max(last, index);
       const count = Math.max(1, Math.ceil(((last + 1) * 8) / clusterSize));
@@ -291,9 +415,10 @@ export class Successor {
         const detail = { allowed: limit.refcountTableBytes };
         throw new ImageError('qcow2/refcount-table-full', detail, { file: this.#state.storage.name });
       }
-      const run = this.#take(count);
+      const home = this.#homes?.table;
+      const run = home !== undefined && home.count >= count ? home : this.#take(count);
       this.#owed.push({ run, change: 1 });
-      this.#settle();
+      this.#countOwn();
       for (const index of this.#moved.keys()) last = Math.max(last, index);
       if ((last + 1) * 8 <= count * clusterSize) return run;
       this.#owed.push({ run, change: -1 });
