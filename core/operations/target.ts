@@ -119,6 +119,17 @@ export function newTarget(target: string, options: NewTargetOptions = {}): NewTa
   };
 }
 
+/**
+ * Removes what a run that was killed left of a new image at `target`. Only for one who knows that nobody else is writing it now.
+ */
+export function removeLeftovers(target: string): void {
+  const folder = path.dirname(target);
+  const begin = `.${path.basename(target).slice(0, 200)}.partial-`;
+  for (const name of fs.existsSync(folder) ? fs.readdirSync(folder) : []) {
+    if (name.startsWith(begin) && /^[0-9a-f]{8}$/.test(name.slice(begin.length))) fs.rmSync(path.join(folder, name));
+  }
+}
+
 function inPlaceTarget(target: string, options: NewTargetOptions): NewTarget {
   const storage = openFile(target, { writable: true, lock: 'write', cache: options.cache });
   const close = storage.close.bind(storage);

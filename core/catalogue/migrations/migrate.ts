@@ -2,9 +2,10 @@
 import { ImageError } from '../../errors/image-error.ts';
 import type { Database } from '../sqlite.ts';
 import { first } from './0001-first.ts';
+import { migrations } from './0002-migrate.ts';
 
 /** In order; the schema's version is the number of steps done. */
-const steps: readonly string[] = [first];
+const steps: readonly string[] = [first, migrations];
 
 export const newestSchema = steps.length;
 

@@ -22,7 +22,17 @@ export const catalogueMessages = {
   'image/target-exists': (d) => `'${d.name}' exists already`,
   'image/has-dependents': (d) =>
     `${d.count} other image(s) read through '${d.name}' (${d.named}). Use --force to do it all the same`,
-  'lineage/missing': (d) => `The parent '${d.reference}' is not there`,
+  'image/outside-datastore': (d) => `'${d.name}' lies outside of the datastore at '${d.root}'`,
+  'image/parts-named': (d) =>
+    `'${d.name}' consists of ${d.count} files and names the others; it can move to another folder, not to another name`,
+  'migrate/unknown': (d) => `There is no interrupted migration '${d.id}'`,
+  'migrate/not-whole': (d) => `'${d.name}' cannot be opened or lacks its parent; it cannot be migrated`,
+  'migrate/no-backing': (d) => `'${d.name}' stands on another image, and ${d.format} has no images that do`,
+  'migrate/child-format': (d) => `'${d.name}' stands on this image and cannot stand on one of format ${d.format}`,
+  'migrate/differs': (d) => `The copy '${d.copy}' does not hold what '${d.name}' holds; it was removed`,
+  'lineage/several': (d) => `${d.count} images could be the parent of '${d.name}': ${d.named}. Say which`,
+  'lineage/not-the-parent': (d) =>
+    `Neither identity nor content speak for '${d.parent}' as the parent of '${d.name}'. Use --force if you know better`,
   'lineage/no-parent': (d) => `'${d.name}' has no parent`,
   'lineage/no-candidate': (d) => `No image in the catalogue is the parent that '${d.name}' looks for`,
 } as const satisfies Record<string, Sentence>;
