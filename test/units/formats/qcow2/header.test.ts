@@ -110,6 +110,14 @@ const cases: readonly Case[] = [
     },
     code: 'qcow2/feature',
   },
+  {
+    title: 'unknown features, one with a name in a row that is cut short',
+    change(i) {
+      extension(i, 0x6803f857, 14, Buffer.concat([Buffer.from([0, 63]), text('Test feature')]));
+      i.set(at.incompatible_features, (1n << 42n) | (1n << 63n));
+    },
+    code: 'qcow2/feature',
+  },
   { title: 'refcounts of 128 bits', change: (i) => i.set32(at.refcount_order, 7), code: 'qcow2/refcount-width' },
   {
     title: 'subclusters of 128 bytes',
