@@ -164,6 +164,44 @@ export class Qcow2BitmapEditor implements BitmapEditor {
     );
   }
 
+  /**
+   * Makes the bitmaps fit a disk of `size` bytes: bits of what is added are clear. To be called before the disk has the size, while the
+   * bitmaps are valid, with `commit` after it. Throws `bitmap/inconsistent`, `bitmap/space`.
+   */
+  fitTo(size: number): void {
+    const { layout, storage } = this.#state;
+    const before = bitmapDirectory(this.#state);
+    if (before === null) return;
+    this.#drafts = this.#drafts.map(({ name }) => {
+      const draft = this.#usable(name);
+      const shape = bitmapShape(layout, size, draft.granularity);
+      if (shape.entries > limit.bitmapTableEntries || shape.entries * layout.clusterSize > mostBytes) {
+        throw new ImageError('bitmap/space', { name, image: storage.name, allowed: 0 }, { file: storage.name });
+      }
+      const old = this.#tableForChange(draft);
+      for (let index = shape.entries; index < draft.shape.entries; index++) this.#drop(clusterAt(old, index));
+      const table = new Uint32Array(2 * shape.entries);
+      table.set(old.subarray(0, table.length));
+      this.#clearBehind(table, shape, Math.min(shape.bits, draft.shape.bits));
+      return { ...draft, shape, table };
+    });
+    this.#old.push({ offset: before.offset, length: before.length });
+  }
+
+  /** Bits from `valid` on, in the cluster of data that has that bit. */
+  #clearBehind(table: Uint32Array, shape: BitmapShape, valid: number): void {
+    const index = Math.floor(valid / shape.clusterBits);
+    const within = valid % shape.clusterBits;
+    const place = index < shape.entries ? clusterAt(table, index) : 'zeroes';
+    if (within === 0 || place === 'zeroes') return;
+    const bits = new Uint8Array(shape.clusterBits / 8).fill(0xff);
+    if (place !== 'ones') readPadded(this.#state.storage, bits, place);
+    const byte = Math.floor(within / 8);
+    bits[byte] = (bits[byte] ?? 0) & ((1 << (within % 8)) - 1);
+    bits.fill(0, byte + 1);
+    this.#store(table, index, bits);
+  }
+
   commit(): void {
     if (!this.#changed) return;
     const { header } = this.#state;

@@ -4,6 +4,7 @@ import { alignDown, alignUp, MiB } from '../../block/units.ts';
 import { writeGuest } from '../../block/write.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { View } from './answers.ts';
+import { Qcow2BitmapEditor } from './bitmap-editor.ts';
 import { l2OffsetAt } from './l2.ts';
 import { entryOffset } from './layout.ts';
 import { linkClusters } from './places.ts';
@@ -17,7 +18,7 @@ const stepLength = 64 * MiB;
 /**
  * Grows or shrinks the disk to `size` bytes, whole sectors. What is added reads as zeroes, also where the layer below is longer and where
  * a resize was interrupted before. On the disk, what is added is complete before the header has the new size; what is taken away is
- * given up after it. Throws `qcow2/resize-sectors`, `qcow2/resize-snapshots` (version 2), `qcow2/l1-full`.
+ * given up after it. Bitmaps stay, in the new length. Throws `qcow2/resize-sectors`, `qcow2/resize-snapshots` (version 2), `qcow2/l1-full`.
  */
 export function resizeQcow2(node: Qcow2WritableNode, view: View, size: number, preallocation: Preallocation): void {
   const { state, metadata } = node;
@@ -28,9 +29,14 @@ export function resizeQcow2(node: Qcow2WritableNode, view: View, size: number, p
     throw new ImageError('qcow2/resize-snapshots', {}, where);
   }
   if (size === before) return;
+  const bitmaps = state.bitmapsValid ? new Qcow2BitmapEditor(metadata) : null;
+  bitmaps?.fitTo(size);
+  // From here on until they are committed, nobody believes the bitmaps.
   metadata.beforeGuestChange();
   if (size < before) shrink(node, view, size, before);
   else grow(node, view, size, before, preallocation);
+  bitmaps?.commit();
+  if (size < before) metadata.trimEnd();
 }
 
 function grow(node: Qcow2WritableNode, view: View, size: number, before: number, preallocation: Preallocation): void {
@@ -111,7 +117,6 @@ function shrink(node: Qcow2WritableNode, view: View, size: number, before: numbe
   giveUp(node, view, alignUp(size, clusterSize), alignUp(before, clusterSize));
   metadata.flush();
   if (state.external) state.data.truncate(size);
-  metadata.trimEnd();
 }
 
 /** No entry of the active disk refers to anything from `from` to `to` (whole clusters) any more. */
