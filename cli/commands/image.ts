@@ -1,21 +1,19 @@
 // platter image: what the catalogue knows of images, who stands on whom, and what people write to them.
 import type { Catalogue } from '../../core/catalogue/catalogue.ts';
-import {
-  imageRecord,
-  listImages,
-  resolveImage,
-  writeNote,
-  writeTags,
-  type ImageEntry,
-  type ImageRecord,
-} from '../../core/catalogue/images.ts';
-import { childEdges, dependentsOf, findParent, parentEdge } from '../../core/catalogue/lineage.ts';
+import { imageRecord, resolveImage, writeNote, writeTags } from '../../core/catalogue/images.ts';
+import { digestImage } from '../../core/catalogue/digests.ts';
+import { cloneImage, deleteImage, moveImage } from '../../core/catalogue/files.ts';
+import { interruptedMigrations, migrate, resumeMigration, type MigrateResult } from '../../core/catalogue/migrate.ts';
+import { relink } from '../../core/catalogue/relink.ts';
+import { ImageError } from '../../core/errors/image-error.ts';
+import type { Job } from '../../core/job.ts';
+import { dependentsOf, findParent } from '../../core/catalogue/lineage.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
 import { inOrder } from '../json.ts';
 import { CommandError, outLine, UsageError } from '../print.ts';
-import { humanSize } from '../size.ts';
-import { table } from '../table.ts';
+import { startJob, wantsLines } from '../progress.ts';
 import { openForCommand } from './datastore.ts';
+import { listAll, printForest, printList, printRecord, rootOf, roots, type Output } from '../image-listing.ts';
 
 export const spec = defineCommand({
   name: 'image',
@@ -25,7 +23,12 @@ export const spec = defineCommand({
     'list | show IMAGE | tree [IMAGE] | dependents IMAGE | find-parent IMAGE | name IMAGE [NAME] | note IMAGE [TEXT] | tag IMAGE [+TAG|-TAG…]',
   options: {
     datastore: { short: 'd', long: ['datastore'], argument: 'NAME', meaning: 'list: only images of this datastore' },
-    format: { short: 'f', long: ['format'], argument: 'FORMAT', meaning: 'list: only images of this format' },
+    format: {
+      short: 'f',
+      long: ['format'],
+      argument: 'FORMAT',
+      meaning: 'list: only images of this format; clone, migrate: the new format',
+    },
     tag: { short: 't', long: ['tag'], argument: 'TAG', meaning: 'list: only images with this tag' },
     search: {
       short: 's',
@@ -34,23 +37,36 @@ export const spec = defineCommand({
       meaning: 'list: only images with this in their path or name',
     },
     problems: { long: ['problems'], meaning: 'list: only images with a problem, of their own or with their parent' },
+    chain: { long: ['chain'], meaning: 'migrate: what the image stands on too' },
+    force: {
+      long: ['force'],
+      meaning: 'delete: although others stand on it; relink: to a parent that nothing speaks for',
+    },
     output: sharedOptions.output,
+    bar: sharedOptions.bar,
+    progress: sharedOptions.progress,
   },
   notes: [
     'IMAGE is the path of a file, a path within a datastore (alone or as DATASTORE/PATH), a name that was given, or an id. ' +
-      'A tag to take away begins with a minus sign: write it after --.',
+      'PATH lies in the datastore of the image. A tag to take away begins with a minus sign: write it after --.',
+    'A migration copies, holds the digests against each other, tells the children, and removes the source last. Killed at any moment it ' +
+      'leaves every chain whole; resume goes on.',
     'Exit codes: 0 done; 1 it could not be done; find-parent: 2 when there is no candidate.',
   ],
   examples: [
     ['image list --problems', 'what needs attention'],
     ['image tree base.qcow2', 'everything that stands on this image'],
     ['image find-parent clone.vhd', 'where the lost parent might be'],
+    ['image relink clone.vhd', 'tell an image where its moved parent is now'],
+    [
+      'image migrate web1.qcow2 nas --chain -f vmdk',
+      'the image and what it stands on, to another datastore and format',
+    ],
     ['image tag web1.qcow2 +production', 'mark an image'],
   ],
 });
 
 type Args = Arguments<keyof typeof spec.options>;
-type Output = 'human' | 'json';
 
 export async function run(args: Args): Promise<number> {
   const output = readOutput(args, (text) => new CommandError(text));
@@ -59,8 +75,19 @@ export async function run(args: Args): Promise<number> {
   try {
     if (verb === 'list') {
       if (name !== undefined) throw new UsageError(`Unexpected argument '${name}'`, spec.name);
-      printList(list(catalogue, args), output);
-      return await Promise.resolve(0);
+      const filter = {
+        datastore: args.last('datastore'),
+        format: args.last('format'),
+        tag: args.last('tag'),
+        text: args.last('search'),
+        problems: args.has('problems'),
+      };
+      printList(listAll(catalogue, filter), output);
+      return 0;
+    }
+    if (verb === 'resume') {
+      if (name !== undefined) throw new UsageError(`Unexpected argument '${name}'`, spec.name);
+      return await resumeAll(catalogue, args, output);
     }
     if (verb === 'tree' && name === undefined) {
       printForest(catalogue, roots(catalogue), output);
@@ -70,32 +97,38 @@ export async function run(args: Args): Promise<number> {
       throw new UsageError(`Unknown action '${verb}' (expecting list, ${[...verbs.keys()].join(', ')})`, spec.name);
     }
     if (name === undefined) throw new UsageError('Expecting an image', spec.name);
-    return verbs.get(verb)?.(catalogue, resolveImage(catalogue, name), rest, output) ?? 1;
+    return (await verbs.get(verb)?.(catalogue, resolveImage(catalogue, name), { rest, output, args })) ?? 1;
   } finally {
     catalogue.close();
   }
 }
 
-type Action = (catalogue: Catalogue, id: string, rest: readonly string[], output: Output) => number;
+interface Asked {
+  readonly rest: readonly string[];
+  readonly output: Output;
+  readonly args: Args;
+}
+
+type Action = (catalogue: Catalogue, id: string, asked: Asked) => number | Promise<number>;
 
 const verbs = new Map<string, Action>([
   [
     'show',
-    (catalogue, id, _rest, output) => {
+    (catalogue, id, { output }) => {
       printRecord(catalogue, imageRecord(catalogue, id), output);
       return 0;
     },
   ],
   [
     'tree',
-    (catalogue, id, _rest, output) => {
+    (catalogue, id, { output }) => {
       printForest(catalogue, [rootOf(catalogue, id)], output);
       return 0;
     },
   ],
   [
     'dependents',
-    (catalogue, id, _rest, output) => {
+    (catalogue, id, { output }) => {
       const files = dependentsOf(catalogue, id).map((one) => imageRecord(catalogue, one).file);
       if (output === 'json') outLine(inOrder(files));
       else files.forEach((file) => outLine(file));
@@ -104,7 +137,7 @@ const verbs = new Map<string, Action>([
   ],
   [
     'find-parent',
-    (catalogue, id, _rest, output) => {
+    (catalogue, id, { output }) => {
       const candidates = findParent(catalogue, id);
       if (output === 'json') outLine(inOrder(candidates));
       else for (const { file, by } of candidates) outLine(`${file} (by ${by})`);
@@ -112,22 +145,92 @@ const verbs = new Map<string, Action>([
     },
   ],
   [
+    'relink',
+    (catalogue, id, { rest, args }) => {
+      const parent = rest.length === 0 ? null : resolveImage(catalogue, onlyWord(rest, 'a parent'));
+      return underJob(
+        args,
+        (job) => relink(catalogue, { image: id, parent, force: args.has('force') }, job),
+        (found) => outLine(`${imageRecord(catalogue, id).file} stands on ${imageRecord(catalogue, found).file}`),
+      );
+    },
+  ],
+  [
+    'move',
+    (catalogue, id, { rest, args }) => {
+      const target = onlyWord(rest, 'the new path in the datastore');
+      return underJob(
+        args,
+        (job) => moveImage(catalogue, id, target, job),
+        () => {},
+      );
+    },
+  ],
+  [
+    'delete',
+    (catalogue, id, { args }) => {
+      deleteImage(catalogue, id, args.has('force'));
+      return 0;
+    },
+  ],
+  [
+    'clone',
+    (catalogue, id, { rest, args }) => {
+      const target = onlyWord(rest, 'the path of the clone in the datastore');
+      const done = (clone: string): void => outLine(imageRecord(catalogue, clone).file);
+      return underJob(args, (job) => cloneImage(catalogue, id, target, args.last('format'), job), done);
+    },
+  ],
+  [
+    'migrate',
+    (catalogue, id, { rest, args }) => {
+      const [datastore, folder = '.', extra] = rest;
+      if (datastore === undefined) throw new UsageError('Expecting a datastore', spec.name);
+      if (extra !== undefined) throw new UsageError(`Unexpected argument '${extra}'`, spec.name);
+      const params = { image: id, datastore, folder, format: args.last('format'), chain: args.has('chain') };
+      return underJob(
+        args,
+        (job) => migrate(catalogue, params, job),
+        ({ files }) => files.forEach((file) => outLine(file)),
+      );
+    },
+  ],
+  [
+    'digest',
+    (catalogue, id, { args, output }) =>
+      underJob(
+        args,
+        (job) => digestImage(catalogue, id, 'sha256', job),
+        (result) =>
+          outLine(output === 'json' ? inOrder(result) : `${result.value}  ${imageRecord(catalogue, id).file}`),
+      ),
+  ],
+  [
+    'history',
+    (catalogue, id, { output }) => {
+      const { history } = imageRecord(catalogue, id);
+      if (output === 'json') outLine(inOrder(history));
+      else for (const { at, what, detail } of history) outLine(`${new Date(at).toISOString()}  ${what}  ${detail}`);
+      return 0;
+    },
+  ],
+  [
     'name',
-    (catalogue, id, rest) => {
+    (catalogue, id, { rest }) => {
       writeNote(catalogue, id, { name: text(rest) });
       return 0;
     },
   ],
   [
     'note',
-    (catalogue, id, rest) => {
+    (catalogue, id, { rest }) => {
       writeNote(catalogue, id, { note: text(rest) });
       return 0;
     },
   ],
   [
     'tag',
-    (catalogue, id, rest) => {
+    (catalogue, id, { rest }) => {
       const add = rest.filter((tag) => !tag.startsWith('-')).map((tag) => tag.replace(/^\+/, ''));
       const remove = rest.filter((tag) => tag.startsWith('-')).map((tag) => tag.slice(1));
       writeTags(catalogue, id, { add, remove });
@@ -137,147 +240,51 @@ const verbs = new Map<string, Action>([
   ],
 ]);
 
+/** Runs long work under a job that prints, and can be cancelled. Gives the exit code of a signal, or 0 after `done`. */
+async function underJob<Result>(
+  args: Args,
+  work: (job: Job) => Promise<Result>,
+  done: (result: Result) => void,
+): Promise<number> {
+  const command = startJob({ bar: args.has('bar'), lines: wantsLines(args), tidies: true });
+  try {
+    const result = await work(command.job);
+    command.end(true);
+    done(result);
+    return 0;
+  } catch (error) {
+    command.end(false);
+    const code = command.exitCode();
+    if (code !== null && error instanceof ImageError && error.code === 'request/cancelled') return code;
+    throw error;
+  }
+}
+
+/** The only word of an action that wants one. */
+function onlyWord(rest: readonly string[], what: string): string {
+  const [word, extra] = rest;
+  if (word === undefined) throw new UsageError(`Expecting ${what}`, spec.name);
+  if (extra !== undefined) throw new UsageError(`Unexpected argument '${extra}'`, spec.name);
+  return word;
+}
+
+async function resumeAll(catalogue: Catalogue, args: Args, output: Output): Promise<number> {
+  const interrupted = interruptedMigrations(catalogue);
+  const results: MigrateResult[] = [];
+  const code = await underJob(
+    args,
+    async (job) => {
+      for (const { id } of interrupted) results.push(await resumeMigration(catalogue, id, job));
+    },
+    () => {},
+  );
+  if (output === 'json') outLine(inOrder(results));
+  else if (interrupted.length === 0) outLine('No migration was interrupted.');
+  else for (const file of results.flatMap(({ files }) => files)) outLine(file);
+  return code;
+}
+
 /** The words as one text; nothing: null, which takes it away. */
 function text(words: readonly string[]): string | null {
   return words.length === 0 ? null : words.join(' ');
-}
-
-const page = 1000;
-
-function list(catalogue: Catalogue, args: Args): ImageEntry[] {
-  const filter = {
-    datastore: args.last('datastore'),
-    format: args.last('format'),
-    tag: args.last('tag'),
-    text: args.last('search'),
-    problems: args.has('problems'),
-  };
-  const entries: ImageEntry[] = [];
-  for (;;) {
-    const more = listImages(catalogue, { ...filter, limit: page, offset: entries.length });
-    entries.push(...more);
-    if (more.length < page) return entries;
-  }
-}
-
-function printList(entries: readonly ImageEntry[], output: Output): void {
-  if (output === 'json') {
-    outLine(inOrder(entries));
-    return;
-  }
-  const rows = entries.map((image) => [
-    `${image.datastore}/${image.path}`,
-    image.name ?? '-',
-    image.format === null ? '?' : `${image.format}${image.subformat === null ? '' : `/${image.subformat}`}`,
-    image.virtualSize === null ? '-' : humanSize(image.virtualSize),
-    humanSize(image.allocated),
-    String(image.children),
-    stateOf(image),
-  ]);
-  for (const line of table(['IMAGE', 'NAME', 'FORMAT', 'SIZE', 'ON DISK', 'CHILDREN', 'STATE'], rows)) outLine(line);
-}
-
-function stateOf({ gone, problem, parentState, dirty }: ImageEntry): string {
-  if (gone) return 'gone';
-  if (problem !== null) return problem.text;
-  if (parentState !== null && parentState !== 'whole' && parentState !== 'outside') return `parent ${parentState}`;
-  return dirty ? 'not closed cleanly' : 'ok';
-}
-
-function printRecord(catalogue: Catalogue, image: ImageRecord, output: Output): void {
-  if (output === 'json') {
-    outLine(inOrder(image));
-    return;
-  }
-  const size = (bytes: number): string => `${humanSize(bytes)} (${bytes} bytes)`;
-  outLine(`image: ${image.file}`);
-  outLine(`id: ${image.id}`);
-  outLine(`datastore: ${image.datastore}`);
-  if (image.name !== null) outLine(`name: ${image.name}`);
-  if (image.note !== null) outLine(`note: ${image.note}`);
-  if (image.tags.length > 0) outLine(`tags: ${image.tags.join(' ')}`);
-  outLine(`state: ${stateOf(image)}`);
-  if (image.format !== null)
-    outLine(`format: ${image.format}${image.subformat === null ? '' : ` (${image.subformat})`}`);
-  if (image.virtualSize !== null) outLine(`virtual size: ${size(image.virtualSize)}`);
-  outLine(`file length: ${size(image.fileLength)}`);
-  outLine(`on disk: ${size(image.allocated)}`);
-  if (image.ownId !== null) outLine(`identity: ${image.ownId}`);
-  for (const part of image.parts) outLine(`${part.role}: ${part.path}`);
-  const { parent } = image;
-  if (parent !== null) {
-    const where = parent.fullPath !== null && parent.fullPath !== parent.reference ? ` (${parent.fullPath})` : '';
-    outLine(`parent: ${parent.reference}${where}: ${parent.state}`);
-  }
-  for (const { childId } of image.childList) outLine(`child: ${imageRecord(catalogue, childId).file}`);
-  for (const snapshot of image.snapshotList) outLine(`snapshot: ${snapshot.id} ${snapshot.name}`);
-  for (const digest of image.digests) {
-    outLine(
-      `${digest.kind} digest: ${digest.algorithm} ${digest.value}${digest.current ? '' : ' (of an earlier state)'}`,
-    );
-  }
-}
-
-/** The image at the bottom of a chain, as far as the catalogue knows it. */
-function rootOf(catalogue: Catalogue, id: string): string {
-  const seen = new Set<string>();
-  let at = id;
-  for (;;) {
-    seen.add(at);
-    const below = parentEdge(catalogue, at)?.parentId ?? null;
-    if (below === null || seen.has(below)) return at;
-    at = below;
-  }
-}
-
-/** Images that others stand on and that stand on none that is known. */
-function roots(catalogue: Catalogue): string[] {
-  return catalogue.database
-    .all<{ id: string }>(
-      `select i.id from image i join datastore d on d.id = i.datastore_id
-       where exists (select 1 from lineage l where l.parent_id = i.id)
-         and not exists (select 1 from lineage l where l.child_id = i.id and l.parent_id is not null)
-       order by d.name, i.path`,
-    )
-    .map(({ id }) => id);
-}
-
-interface Branch {
-  readonly id: string;
-  readonly file: string;
-  readonly format: string | null;
-  readonly state: string;
-  readonly children: readonly Branch[];
-}
-
-function branch(catalogue: Catalogue, id: string, above: ReadonlySet<string>): Branch {
-  const image = imageRecord(catalogue, id);
-  const inside = new Set([...above, id]);
-  const children = childEdges(catalogue, id).filter(({ childId }) => !inside.has(childId));
-  return {
-    id,
-    file: image.file,
-    format: image.format,
-    state: stateOf(image),
-    children: children
-      .map(({ childId }) => branch(catalogue, childId, inside))
-      .sort((a, b) => (a.file < b.file ? -1 : 1)),
-  };
-}
-
-function printForest(catalogue: Catalogue, ids: readonly string[], output: Output): void {
-  const trees = ids.map((id) => branch(catalogue, id, new Set()));
-  if (output === 'json') {
-    outLine(inOrder(trees));
-    return;
-  }
-  for (const tree of trees) printBranch(tree, '', '');
-}
-
-function printBranch({ file, format, state, children }: Branch, lead: string, inner: string): void {
-  outLine(`${lead}${file} [${format ?? '?'}]${state === 'ok' ? '' : ` ${state}`}`);
-  children.forEach((child, index) => {
-    const isLast = index === children.length - 1;
-    printBranch(child, inner + (isLast ? '└─ ' : '├─ '), inner + (isLast ? '   ' : '│  '));
-  });
 }
