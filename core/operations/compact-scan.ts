@@ -62,7 +62,7 @@ export async function scan(request: ScanRequest, job: Job): Promise<ScanResult> 
       reported = start;
       await breathe();
     }
-    const free = emptyUnits(node, plan.unit, start);
+    const free = emptyUnits(node, plan, start);
     if (free > 0) {
       start += free;
       continue;
@@ -76,10 +76,11 @@ export async function scan(request: ScanRequest, job: Job): Promise<ScanResult> 
 }
 
 /** Bytes from `start` on, in whole units, of which the image stores nothing. */
-function emptyUnits(node: BlockNode, unit: number, start: GuestOffset): number {
+function emptyUnits(node: BlockNode, { unit, way }: CompactPlan, start: GuestOffset): number {
   const mapping = node.map({ start, length: node.size - start });
   if (mapping.kind === 'data' || mapping.kind === 'packed') return 0;
-  if (mapping.kind === 'zero' && mapping.reserved !== undefined && mapping.hole !== true && unit < MiB) return 0;
+  // Zeroes with room set aside for them.
+  if (mapping.kind === 'zero' && mapping.reserved !== undefined && way !== 'holes') return 0;
   const end = start + mapping.length;
   return (end >= node.size ? node.size : alignDown(end, unit)) - start;
 }
