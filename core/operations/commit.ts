@@ -1,6 +1,6 @@
 // commit: what an image holds itself goes into a layer below it; then the image is emptied, as everything it held is below.
-import fs from 'node:fs';
 import { copyGuest } from '../block/copy/copy.ts';
+import { identityOfName } from '../block/host/opening.ts';
 import { lend } from '../block/lent.ts';
 import { isWritable, type BackingReference, type BlockNode, type WritableNode } from '../block/node.ts';
 import { readGuest, readRun, resolveOne } from '../block/read.ts';
@@ -122,9 +122,10 @@ function findBase(layers: readonly Layer[], { base, path }: CommitParams): numbe
 /** Is `name`, seen from the image `from`, the file `path`? */
 function isSamePath(from: string, name: string, path: string): boolean {
   try {
-    return fs.realpathSync(resolveReference(from, name)) === fs.realpathSync(path);
-  } catch {
-    return false; // a name that leads nowhere is not that file
+    return fileOf(resolveReference(from, name)) === fileOf(path);
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    return false; // a name with a protocol is no file
   }
 }
 
@@ -134,16 +135,13 @@ function dependentsBeside(
   dependents: InPlaceOptions['dependents'],
 ): InPlaceOptions['dependents'] {
   if (dependents === undefined) return undefined;
-  const own = new Set(layers.map(({ path }) => realPath(path)));
-  return (path) => dependents(path).filter((other) => !own.has(realPath(other)));
+  const own = new Set(layers.map(({ path }) => fileOf(path)));
+  return (path) => dependents(path).filter((other) => !own.has(fileOf(other)));
 }
 
-function realPath(path: string): string {
-  try {
-    return fs.realpathSync(path);
-  } catch {
-    return path;
-  }
+/** Equal for two names of one file; the name itself where nothing is. */
+function fileOf(path: string): string {
+  return identityOfName(path) ?? path;
 }
 
 /** `upper`: the image and the layers between it and the base, which is open. */

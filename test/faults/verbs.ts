@@ -21,8 +21,8 @@ export interface VerbRow {
   readonly onlyAfterRollBack?: string;
   /** Why the corruptions that qemu-img counts before the next opening by us do not matter; the content does all the same. */
   readonly uncounted?: string;
-  /** The image that `undo` is called with; default `image`. */
-  readonly undo?: string;
+  /** The image that `undo` is called with; default `image`. Null: the verb cannot be taken back once it has finished. */
+  readonly undo?: string | null;
   /** Steps tried in the short mode, of the failing and of the killed kind; default 3 and 1. */
   readonly few?: readonly [number, number];
 }
@@ -92,6 +92,19 @@ const overlay = (format: FormatId = 'qcow2', below: FormatId = 'qcow2', options 
   ['fill', image],
 ];
 
+/** Another image of the same size, with other content from 300 KiB on. */
+const alike = (format: FormatId, of: string, name: string): Step[] => [
+  ['platter', 'convert', '-f', format, '-O', format, of, name],
+  io(format, name, 'write -q -P 9 800k 300k', 'write -q -P 5 1900k 20k'),
+];
+
+const bitmaps: Step[] = [
+  ...qcow2(),
+  ['qemu-img', 'bitmap', '--add', '-g', '4k', image, 'one'],
+  ['qemu-img', 'bitmap', '--add', '-g', '4k', image, 'two'],
+  io('qcow2', image, 'write -q -P 4 400k 90k'),
+];
+
 /** Overlays are filled by us: qemu-io cannot write to every one of them. */
 export const fillings: readonly { readonly start: number; readonly length: number }[] = [
   { start: 50 * 1024, length: 100 * 1024 },
@@ -151,6 +164,29 @@ export const verbRows: readonly VerbRow[] = [
   row('amend to 64 refcount bits', 'qcow2', snapshots, ['amend', '-q', '-o', 'refcount_bits=64', image]),
   row('amend to lazy refcounts', 'qcow2', qcow2(), ['amend', '-q', '-o', 'lazy_refcounts=on', image]),
 
+  row('bitmap --add', 'qcow2', qcow2(), ['bitmap', '--add', image, 'b']),
+  row('bitmap --remove', 'qcow2', bitmaps, ['bitmap', '--remove', image, 'one']),
+  row('bitmap --clear', 'qcow2', bitmaps, ['bitmap', '--clear', image, 'one']),
+  row('bitmap --merge', 'qcow2', bitmaps, ['bitmap', '--merge', 'one', image, 'two']),
+
+  row('compact', 'qcow2', snapshots, ['compact', '-q', image], { undo: null }),
+  row('compact', 'vdi', one('vdi', '', '6M', ...someData, 'write -q -z 0 1M'), ['compact', '-q', image], {
+    ...vdi,
+    undo: null,
+  }),
+  row('compact', 'vpc', one('vpc', 'force_size=on', '9M', ...someData, 'write -q -z 0 2M'), ['compact', '-q', image], {
+    undo: null,
+  }),
+  row(
+    'compact',
+    'vhdx',
+    one('vhdx', 'block_size=1M', '9M', ...someData, 'write -q -P 0 0 1M'),
+    ['compact', '-q', image],
+    {
+      undo: null,
+    },
+  ),
+
   row(
     'rebase to another base',
     'qcow2',
@@ -190,6 +226,33 @@ export const verbRows: readonly VerbRow[] = [
     onlyAfterRollBack: 'between the new CID of the base and the link that names it, the chain does not open',
   },
 
+  row('commit', 'qcow', [...base('qcow'), ...overlay('qcow', 'qcow', '')], ['commit', '-q', image]),
+  row(
+    'rebase to another base',
+    'vpc',
+    [...base('vpc'), ...alike('vpc', 'base', 'other'), ...overlay('vpc', 'vpc', '')],
+    ['rebase', '-q', '-b', 'other', image],
+    { untouched: ['base', 'other'], notForQemu: 'qemu-img cannot open differencing VHDs' },
+  ),
+  row('commit', 'vpc', [...base('vpc'), ...overlay('vpc', 'vpc', '')], ['commit', '-q', image], {
+    notForQemu: 'qemu-img cannot open differencing VHDs',
+  }),
+  row('commit', 'vhdx', [...base('vhdx'), ...overlay('vhdx', 'vhdx', '')], ['commit', '-q', image], {
+    notForQemu: 'qemu-img cannot open differencing VHDX',
+  }),
+  row(
+    'commit',
+    'vdi',
+    [
+      ['qemu-img', 'create', '-q', '-f', 'vdi', 'base.vdi', '2M'],
+      io('vdi', 'base.vdi', ...someData),
+      ['platter', 'create', '-q', '-f', 'vdi', '-b', 'base.vdi', '-F', 'vdi', image],
+      ['fill', image],
+    ],
+    ['commit', '-q', image],
+    { notForQemu: 'qemu-img cannot open differencing VDIs' },
+  ),
+
   row('check -r leaks', 'qcow2', [...qcow2(), ['damage', 'leak']], ['check', '-q', '-r', 'leaks', image], {
     startsDamaged: true,
   }),
@@ -197,3 +260,8 @@ export const verbRows: readonly VerbRow[] = [
     startsDamaged: true,
   }),
 ];
+
+/** The rows in three parts of about one length. */
+export const chainRows = verbRows.filter(({ prepare }) => prepare.some(([what]) => what === 'fill'));
+export const qcow2Rows = verbRows.filter((one) => !chainRows.includes(one) && one.name.startsWith('qcow2'));
+export const otherRows = verbRows.filter((one) => !chainRows.includes(one) && !one.name.startsWith('qcow2'));
