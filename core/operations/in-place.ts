@@ -1,5 +1,6 @@
 // Changing an image that somebody depends on: opened for writing, changed, made to last, closed, whatever happens.
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { forgetJournal } from '../block/journal/place.ts';
 import { UndoJournal } from '../block/journal/undo-journal.ts';
 import { isWritable, type WritableNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
@@ -59,8 +60,10 @@ export async function changeInPlace<Result>(
     node.flush();
     // Closing may write too (the mark of a clean end); the journal keeps the files open until it is done itself.
     node.close();
-    if (outer === null) journal?.seal();
-    else journal?.park();
+    // What an earlier verb kept is of no use any more.
+    if (journal === null) forgetJournal(path);
+    else if (outer === null) journal.seal();
+    else journal.park();
     return result;
   } catch (error) {
     closeQuietly(opened);

@@ -57,6 +57,8 @@ export interface Journal extends About {
   readonly time: number;
   /** `running`: the verb ended early, or is being taken back; `done`: it finished. */
   readonly state: 'running' | 'done';
+  /** Somebody has begun to take it back. */
+  readonly undoing: boolean;
   readonly files: readonly JournalFile[];
   /** Null: the verb changed this image alone. */
   readonly group: Group | null;
@@ -165,6 +167,7 @@ class Parts {
   readonly #storage: Storage;
   #about: About = { verb: '', command: '' };
   #state: Journal['state'] = 'running';
+  #undoing = false;
   #group: Group | null = null;
   readonly #files: OpenFile[] = [];
 
@@ -213,6 +216,7 @@ class Parts {
         return;
       case recordType.undoing:
         this.#state = 'running';
+        this.#undoing = true;
         return;
     }
   }
@@ -228,7 +232,7 @@ class Parts {
       }
       return { ...row, old, fresh, result };
     });
-    return { ...rest, ...this.#about, state: this.#state, group: this.#group, files };
+    return { ...rest, ...this.#about, state: this.#state, undoing: this.#undoing, group: this.#group, files };
   }
 
   #fileAt(head: RecordHead, wrong: (what: string) => ImageError): OpenFile {

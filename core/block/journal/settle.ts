@@ -4,6 +4,7 @@ import path from 'node:path';
 import { ImageError } from '../../errors/image-error.ts';
 import { openFile } from '../file.ts';
 import type { Storage } from '../storage.ts';
+import { isUnfinished, markOthers } from './group.ts';
 import { notice } from './notices.ts';
 import { isSameFile, journalPath, markOf, removeJournal, setAside } from './place.ts';
 import { readJournal, type Journal, type JournalFile } from './read.ts';
@@ -41,7 +42,7 @@ export function settleJournal(name: string, image: Storage, opening: Opening): S
   try {
     storage = openFile(file, { writable: opening.writable, lock: 'none' });
     const journal = readJournal(storage);
-    if (journal === null || !isUnfinished(journal, image)) {
+    if (journal === null || !concerns(journal, image) || !isUnfinished(journal, file)) {
       storage.close();
       // One that never was complete protects nothing.
       if (journal === null && opening.writable) removeJournal(file, false);
@@ -58,9 +59,9 @@ export function settleJournal(name: string, image: Storage, opening: Opening): S
   }
 }
 
-function isUnfinished(journal: Journal, image: Storage): boolean {
+function concerns(journal: Journal, image: Storage): boolean {
   const main = journal.files[0];
-  return journal.state === 'running' && main !== undefined && isSame(main, image);
+  return main !== undefined && isSame(main, image);
 }
 
 /** True when `file` of a journal is the one that `storage` has open. */
@@ -79,6 +80,7 @@ function settle(journal: Journal, storage: Storage, name: string, image: Storage
       return asItIs;
     }
     if (opening.writable) {
+      markOthers(journal, storage.name);
       rollBack(JournalWriter.takingBack(storage, journal), storage, files);
       notice(new ImageError('undo/rolled-back', { verb: journal.verb, name }, { file: storage.name }));
       return asItIs;

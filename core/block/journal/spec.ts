@@ -40,7 +40,10 @@ export const recordType = {
   done: 9,
   /** The verb is being taken back: as if it had never finished. */
   undoing: 10,
-  /** Images that the verb changed together with this one, this one among them. Payload: JSON with `id` and `members`, paths. */
+  /**
+   * All changes are made, and those of other images are finished together with these. Payload: JSON with `id` and `members`, paths. When
+   * the journal of the first member is done, all are.
+   */
   group: 11,
 } as const;
 

@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { ImageError } from '../../errors/image-error.ts';
 import { openFile } from '../file.ts';
 import type { Storage } from '../storage.ts';
+import { isUnfinished, markOthers } from './group.ts';
 import { isSameFile, journalPath, markOf, realPath, type FileMark } from './place.ts';
 import { readJournal, type Journal } from './read.ts';
 import { rollBack, type FileToRestore } from './roll-back.ts';
@@ -87,6 +88,8 @@ export function takeBack(name: string, taking: TakingBack): TakenBack {
 function putBack(members: readonly Member[]): void {
   const group = members[0]?.journal.group?.members ?? [];
   const sorted = [...members].sort((a, b) => group.indexOf(realPath(b.name)) - group.indexOf(realPath(a.name)));
+  // Of a verb that ended early only this image is here.
+  for (const { journal, storage } of members.length === 1 ? members : []) markOthers(journal, storage.name);
   const marked = sorted.map((member) => ({
     ...member,
     writer: JournalWriter.takingBack(member.storage, member.journal),
@@ -103,7 +106,8 @@ function openMember(name: string, taking: TakingBack, members: Member[]): Member
     storage = openFile(file, { writable: !taking.dryRun, lock: 'none' });
     const journal = readJournal(storage);
     const main = journal?.files[0];
-    if (journal === null || main === undefined || !isSame(main, image)) {
+    const settled = journal !== null && (journal.state === 'done' || isUnfinished(journal, file));
+    if (journal === null || !settled || main === undefined || !isSame(main, image)) {
       throw new ImageError('undo/nothing', { name }, { file: name });
     }
     const openOther = (other: string, role: string): Storage => taking.openOther(name, other, role);

@@ -12,7 +12,7 @@ import { freeSpace, journalPath, markOf, realPath, type FileMark } from './place
 import { readJournal } from './read.ts';
 import { rollBack } from './roll-back.ts';
 import { largestPiece, sectorSize } from './spec.ts';
-import { cannotKeep, JournalFull, JournalWriter, type About, type Group } from './write.ts';
+import { cannotKeep, JournalFull, JournalWriter, type About } from './write.ts';
 
 export interface UndoOptions extends About {
   /** Keep the journal when the verb has finished, so that it can be taken back. Otherwise it only serves a verb that ends early. */
@@ -196,8 +196,10 @@ export class UndoJournal {
     const changed = all.filter((journal) => journal.#state === 'running');
     const members = changed.map((journal) => realPath(journal.#name));
     const group = members.length > 1 ? { id: crypto.randomUUID(), members } : null;
+    // Each can be put back until the first one is done; from then on all are done, also those that do not say so yet.
+    if (group !== null) for (const journal of changed) journal.#writer?.prepare(group);
     let kept = changed.length > 0;
-    for (const journal of all) kept = journal.#finish(group) && kept;
+    for (const journal of all) kept = journal.#finish() && kept;
     return kept;
   }
 
@@ -214,7 +216,7 @@ export class UndoJournal {
     if (this.#state === 'running' && this.#options.lasting) for (const file of this.#files) file.flushIfChanged();
   }
 
-  #finish(group: Group | null): boolean {
+  #finish(): boolean {
     const writer = this.#writer;
     const kept = this.#state === 'running' && writer !== null && this.#options.keep;
     if (this.#state === 'running' && writer !== null) {
@@ -224,7 +226,7 @@ export class UndoJournal {
           const before = this.#marks[i] as FileMark;
           return touched && inner.descriptor !== null ? markOf(inner.descriptor, inner.name) : before;
         });
-        writer.done(results, group);
+        writer.done(results);
         writer.close();
       } else writer.remove();
     }

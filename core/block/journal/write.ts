@@ -34,7 +34,7 @@ export interface About {
 /** Images that one verb changed together: they are taken back together. */
 export interface Group {
   readonly id: string;
-  /** Absolute paths, in the order in which they were finished. */
+  /** Absolute paths; the journal of the first one decides for all. */
   readonly members: readonly string[];
 }
 
@@ -176,9 +176,14 @@ export class JournalWriter {
     this.#batch++;
   }
 
-  /** The verb is done and this is what it left; `group`: with others. Throws `storage/write`, `storage/flush`. */
-  done(results: readonly FileMark[], group: Group | null): void {
-    if (group !== null) this.record('group', {}, Buffer.from(JSON.stringify(group)));
+  /** All changes are made; they count when those of the first member of `group` do. Throws `storage/write`, `storage/flush`. */
+  prepare(group: Group): void {
+    this.record('group', {}, Buffer.from(JSON.stringify(group)));
+    this.commit();
+  }
+
+  /** The verb is done and this is what it left. Throws `storage/write`, `storage/flush`. */
+  done(results: readonly FileMark[]): void {
     const rows = results.map(({ size, modified, changed }) => resultStruct.serialise({ size, modified, changed }));
     this.record('done', {}, Buffer.concat(rows));
     this.#send();
