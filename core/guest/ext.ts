@@ -38,6 +38,10 @@ interface Group {
   readonly flags: number;
 }
 
+/** Blocks of a group at least, and groups at most: beyond what any program makes, and few enough to go through. */
+const fewestBlocks = 256;
+const mostGroups = 16 * 1024 * 1024;
+
 /** The ext file system of `volume`; null: there is none. Throws what reading the image throws. */
 export function extIn(volume: Volume): FileSystem | null {
   if (!volume.holds(superblockOffset, superblock.size)) return null;
@@ -92,8 +96,8 @@ function layoutOf(fields: Superblock, head: Uint8Array): ExtLayout | string {
   if (!Number.isSafeInteger(blocks * blockSize)) return 'its size is not possible';
   const perGroup = fields.s_blocks_per_group;
   const clustersPerGroup = perGroup / clusterBlocks;
-  if (perGroup === 0 || !Number.isInteger(clustersPerGroup) || clustersPerGroup > blockSize * 8) {
-    return 'its groups are larger than a bitmap';
+  if (perGroup < fewestBlocks || !Number.isInteger(clustersPerGroup) || clustersPerGroup > blockSize * 8) {
+    return 'its groups have no possible size';
   }
   if (bigalloc && fields.s_clusters_per_group !== clustersPerGroup) return 'its groups do not fit its clusters';
   const first = fields.s_first_data_block;
@@ -106,6 +110,8 @@ function layoutOf(fields: Superblock, head: Uint8Array): ExtLayout | string {
   ) {
     return 'the size of its descriptors is not possible';
   }
+  const groups = Math.ceil((blocks - first) / perGroup);
+  if (groups > mostGroups) return 'it has too many groups';
   const view = new DataView(head.buffer, head.byteOffset);
   const backupsAt = superblock.fields.s_backup_bgs.offset;
   return {
@@ -113,7 +119,7 @@ function layoutOf(fields: Superblock, head: Uint8Array): ExtLayout | string {
     blockSize,
     blocks,
     clusterBlocks,
-    groups: Math.ceil((blocks - first) / perGroup),
+    groups,
     descriptorSize,
     descriptorsPerBlock: blockSize / descriptorSize,
     backups: [view.getUint32(backupsAt, true), view.getUint32(backupsAt + 4, true)],
@@ -210,8 +216,8 @@ function untouched(bitmap: Uint8Array, layout: ExtLayout, group: number, entry: 
   const first = firstBlockOf(layout, group);
   const perGroup = layout.fields.s_blocks_per_group;
   const mark = (block: number, count: number): void => {
-    for (let at = Math.max(block, first); at < Math.min(block + count, first + perGroup); at++) {
-      const cluster = Math.floor((at - first) / layout.clusterBlocks);
+    const end = Math.ceil((Math.min(block + count, first + perGroup) - first) / layout.clusterBlocks);
+    for (let cluster = Math.floor((Math.max(block, first) - first) / layout.clusterBlocks); cluster < end; cluster++) {
       bitmap[cluster >> 3] = (bitmap[cluster >> 3] ?? 0) | (1 << (cluster & 7));
     }
   };

@@ -60,6 +60,7 @@ function layoutOf(head: Uint8Array, volume: Volume): NtfsLayout | string {
     return 'it is larger than its partition';
   }
   const clusters = Math.floor(fields.number_of_sectors / clusterSectors);
+  if (clusters >= 2 ** 32) return 'it has too many clusters';
   if (fields.mft_lcn >= clusters) return 'its master file table lies outside';
   return { clusterSize, clusters, mftOffset: fields.mft_lcn * clusterSize, recordSize };
 }

@@ -9,9 +9,11 @@ import { MiB } from '../../../core/block/units.ts';
 import { raw } from '../../../core/formats/raw/driver.ts';
 import { fileSystemsOf } from '../../../core/guest/file-systems.ts';
 import type { FileSystem } from '../../../core/guest/volume.ts';
+import { ImageError, isImageError } from '../../../core/errors/image-error.ts';
 import { openImage } from '../../../core/formats/open.ts';
 import type { PeerName } from '../../peer-packages.ts';
 import { describeWith, mustRun, peer } from '../../peers.ts';
+import { chosenSeed, SeededRandom } from '../../seeded-random.ts';
 import { scratchFolder } from '../../scratch.ts';
 
 const folder = scratchFolder('file-systems');
@@ -143,8 +145,8 @@ const fatDisks: readonly (readonly [string, string, number])[] = [
   ['fat12', '-F 12', 4],
   ['fat12', '-F 12 -s 1', 1],
   ['fat16', '-F 16', 64],
-  ['fat16', '-F 16 -S 4096', 300],
-  ['fat32', '-F 32', 300],
+  ['fat16', '-F 16 -S 4096', 100],
+  ['fat32', '-F 32', 70],
   ['fat32', '-F 32 -s 1', 40],
 ];
 
@@ -176,7 +178,7 @@ describeWith({ peers: ['mkfs.fat', 'fsck.fat', 'mcopy'] }, 'FAT', () => {
 
   it.each([
     ['fat16', '-F 16', 64, 0x25],
-    ['fat32', '-F 32', 300, 0x41],
+    ['fat32', '-F 32', 70, 0x41],
   ] as const)('%s that was not unmounted is left alone', (kind, args, size, at) => {
     const file = newDisk(size * MiB);
     mustRun('mkfs.fat', [...args.split(' '), file]);
@@ -330,6 +332,100 @@ describeWith({ peers: ['sfdisk', 'mke2fs', 'mkfs.fat', 'dumpe2fs'] }, 'partition
     expect(only(file)).toMatchObject({ refused: 'a partition table stands in the same place', ranges: [] });
   });
 });
+
+describeWith({ peers: ['mke2fs', 'mkfs.fat', 'mkntfs'] }, 'damaged file systems', () => {
+  const seed = chosenSeed('damaged file systems');
+  /** Where the structures stand that lead to free space, start and length. */
+  const kinds: readonly (readonly [string, (file: string) => void, readonly (readonly [number, number])[]])[] = [
+    [
+      'ext4',
+      (file) => mustRun('mke2fs', ['-q', '-F', '-t', 'ext4', '-b', '1024', file]),
+      [
+        [1024, 1024],
+        [2048, 512],
+      ],
+    ],
+    [
+      'bigalloc',
+      (file) => mustRun('mke2fs', ['-q', '-F', '-t', 'ext4', '-O', 'bigalloc,^has_journal', '-b', '1024', file]),
+      [
+        [1024, 1024],
+        [2048, 512],
+      ],
+    ],
+    [
+      'fat16',
+      (file) => mustRun('mkfs.fat', ['-F', '16', file]),
+      [
+        [0, 64],
+        [2048, 512],
+      ],
+    ],
+    [
+      'ntfs',
+      (file) => mustRun('mkntfs', ['-q', '-F', '-f', file]),
+      [
+        [0, 84],
+        [4 * 4096, 7 * 1024],
+      ],
+    ],
+  ];
+
+  it.each(kinds)('%s: an answer within the disk, or an ImageError', (_kind, make, places) => {
+    const file = newDisk(16 * MiB);
+    make(file);
+    const sound = fs.readFileSync(file);
+    const random = new SeededRandom(seed);
+    const gate = { openImage: refuse, openFile: refuse };
+    const request = { writable: false, gate, withBacking: false, runtime: {}, forRepair: false };
+    let believed = 0;
+    for (let round = 0; round < 300; round++) {
+      const node = raw.open(new PatchedStorage(sound, places, random), request);
+      try {
+        for (const { fileSystem } of fileSystemsOf(node)) {
+          let end = 0;
+          for (const { start, length } of fileSystem.freeRanges()) {
+            expect(start).toBeGreaterThanOrEqual(end);
+            end = start + length;
+          }
+          expect(end).toBeLessThanOrEqual(sound.length);
+          if (end > 0) believed++;
+        }
+      } catch (error) {
+        if (!isImageError(error)) throw error;
+      }
+    }
+    // Most of what is changed does not bear on free space.
+    expect(believed).toBeGreaterThan(0);
+  });
+});
+
+/** The bytes of a disk of which up to eight are others in the places named. */
+class PatchedStorage extends MemoryStorage {
+  readonly #patches = new Map<number, number>();
+
+  constructor(bytes: Uint8Array, places: readonly (readonly [number, number])[], random: SeededRandom) {
+    super(new Uint8Array(0));
+    this.size = bytes.length;
+    this.#bytes = bytes;
+    const count = 1 + random.below(8);
+    for (let i = 0; i < count; i++) {
+      const [start, length] = places[random.below(places.length)] ?? [0, 1];
+      const value = [0, 0xff, 0x7f, 0x80, 1, random.below(256)][random.below(6)] ?? 0;
+      this.#patches.set(start + random.below(length), value);
+    }
+  }
+
+  readonly #bytes: Uint8Array;
+
+  override readAt(into: Uint8Array, offset: number): void {
+    if (offset + into.length > this.size) throw new ImageError('storage/short-read', {}, { offset });
+    into.set(this.#bytes.subarray(offset, offset + into.length));
+    for (const [at, value] of this.#patches) {
+      if (at >= offset && at < offset + into.length) into[at - offset] = value;
+    }
+  }
+}
 
 describe('what is only recognised', () => {
   const kinds: readonly (readonly [string, number, string])[] = [
