@@ -109,7 +109,9 @@ function readRate(text: string | null): number {
 function describeFailure(error: unknown, name: string): unknown {
   if (!(error instanceof ImageError) || error.code === 'request/cancelled') return error;
   if (error.code === 'commit/open' && error.cause instanceof ImageError) {
-    const text = `Could not open '${String(error.detail.name)}': ${openSentence(error.cause)}`;
+    const inner = openSentence(error.cause);
+    const isHost = error.cause.code.startsWith('storage/');
+    const text = isHost ? inner : `Could not open '${String(error.detail.name)}': ${inner}`;
     return new CommandError(text, { cause: error });
   }
   if (/^(commit|in-place)\//.test(error.code)) return new CommandError(error.message, { cause: error });
