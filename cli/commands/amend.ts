@@ -4,13 +4,15 @@ import type { FormatDriver, OptionValue } from '../../core/formats/driver.ts';
 import { openImage } from '../../core/formats/open.ts';
 import { isForeignName } from '../../core/formats/foreign.ts';
 import { findDriver } from '../../core/formats/registry.ts';
+import type { Job } from '../../core/job.ts';
 import { amend } from '../../core/operations/amend.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
 import { checkOptionLists, optionHelpAsked, printRows, readCreateOptions, readOptions } from '../create-options.ts';
 import { cacheMode, nameImage, type NamedImage } from '../image-options.ts';
+import { actsAsQemuImg } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
-import { CommandError, openFailure, outLine, place, UsageError } from '../print.ts';
+import { CommandError, openFailure, out, outLine, place, UsageError } from '../print.ts';
 import { warnOfGuessedRaw } from '../probed-raw.ts';
 import { startJob, wantsLines } from '../progress.ts';
 
@@ -83,19 +85,31 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   warnOfGuessedRaw(named.path, named.options.format, driver);
   if (optionHelpAsked(lists)) return printHelp(driver);
   const values = readValues(driver, lists);
-  const command = startJob({ bar: args.has('bar') && !args.has('quiet'), lines: wantsLines(args) });
+  const bar = args.has('bar') && !args.has('quiet');
+  const command = startJob({ bar, lines: wantsLines(args) });
+  let whole = false;
+  const job: Job = {
+    ...command.job,
+    progress(progress) {
+      whole ||= progress.done >= progress.total;
+      command.job.progress(progress);
+    },
+  };
   try {
     const params = {
       path: named.path,
       options: { ...named.options, format: driver.id },
       values,
       force: args.has('force'),
+      inOrder: actsAsQemuImg,
     };
-    await amend(params, command.job);
+    await amend(params, job);
     return 0;
   } catch (error) {
     throw isOpening(error) ? openFailure(named.name, error) : told(error);
   } finally {
+    // qemu-img tells the end once more.
+    if (bar && whole) out('    (100.00/100%)\r');
     command.end(true);
   }
 }

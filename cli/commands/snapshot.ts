@@ -7,7 +7,7 @@ import { prettyJson } from '../json.ts';
 import { actsAsQemuImg, isLevel10 } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
-import { CommandError, openFailure, outLine, quietLine, UsageError } from '../print.ts';
+import { CommandError, complain, openFailure, outLine, quietLine, UsageError } from '../print.ts';
 import { warnOfGuessedRaw } from '../probed-raw.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { printSnapshots, snapshotJson } from './info.ts';
@@ -120,6 +120,12 @@ const systemErrors: Readonly<Record<string, readonly [errno: number, text: strin
   'snapshot/not-found': [-2, 'No such file or directory'],
 };
 
+/** What apply says of a damaged table, after the sentence that says which. */
+const tableErrors: Readonly<Record<string, string>> = {
+  'qcow2/table-offset': 'Invalid argument',
+  'qcow2/table-too-large': 'File too large',
+};
+
 /** In qemu-img's words: the system's where it has no own. */
 function failure(action: SnapshotAction, error: ImageError): CommandError {
   const name = action.kind === 'list' ? '' : action.name;
@@ -132,6 +138,11 @@ function failure(action: SnapshotAction, error: ImageError): CommandError {
       return new CommandError(`Could not create snapshot '${name}': ${reason}`, detail);
     }
     case 'apply': {
+      const system = actsAsQemuImg ? tableErrors[error.code] : undefined;
+      if (system !== undefined) {
+        complain(error.message);
+        return new CommandError(`Could not apply snapshot '${name}': Failed to load snapshot: ${system}`, detail);
+      }
       const own = error.code === 'snapshot/driver' || error.code === 'snapshot/bitmaps';
       return new CommandError(
         `Could not apply snapshot '${name}': ${own ? error.message : `Failed to load snapshot: ${told}`}`,

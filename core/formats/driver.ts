@@ -245,6 +245,8 @@ export interface AmendRequest {
   readonly options: Readonly<Record<string, OptionValue>>;
   /** Also what may lose data for good (key slots overwritten, the last one erased). */
   readonly force: boolean;
+  /** Do what comes before a lower version even if that is refused then, as qemu-img does. Absent: check it before anything is done. */
+  readonly inOrder?: boolean | undefined;
   /** The setting that named the secret which opened the image; null: none did. */
   readonly openedWith: string | null;
   readonly secret?: SecretSource | undefined;

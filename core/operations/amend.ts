@@ -14,6 +14,8 @@ export interface AmendParams {
   /** Also what may lose data for good, and images that others are known to read through. */
   readonly force: boolean;
   readonly dependents?: InPlaceOptions['dependents'];
+  /** What comes before a lower version is done even if that is refused then, as qemu-img does. */
+  readonly inOrder?: boolean | undefined;
 }
 
 export interface AmendResult {
@@ -24,18 +26,30 @@ export interface AmendResult {
  * Changes options in place. Throws what opening throws, `amend/unsupported` for a format that has nothing to amend, `amend/*`,
  * `luks/amend-*`, `crypto/*` and the format's codes.
  */
-export function amend(params: AmendParams, job: Job): Promise<AmendResult> {
-  const { path, options, values, force, dependents } = params;
+export async function amend(params: AmendParams, job: Job): Promise<AmendResult> {
+  const { path, options, values, force, dependents, inOrder = false } = params;
+  let refused: ImageError | null = null;
   const { runtime = {}, secret } = options;
   // A key slot that is erased must not live on in a journal.
   const open: OpenOptions = changesKeys(values) ? { ...options, undo: 'none' } : options;
   const description = `amend ${Object.keys(values).join(', ')}`;
-  return changeInPlace(path, { verb: 'amend', open, force, dependents, description }, ({ node, driver }) => {
-    if (driver.amend === undefined) throw new ImageError('amend/unsupported', { format: driver.id }, { file: path });
-    const openedWith = runtime['encrypt.key-secret'] ?? runtime['key-secret'] ?? null;
-    driver.amend(node, { options: values, force, openedWith, secret }, job);
-    return { format: driver.id };
-  });
+  const result = await changeInPlace(
+    path,
+    { verb: 'amend', open, force, dependents, description },
+    ({ node, driver }) => {
+      if (driver.amend === undefined) throw new ImageError('amend/unsupported', { format: driver.id }, { file: path });
+      const openedWith = runtime['encrypt.key-secret'] ?? runtime['key-secret'] ?? null;
+      try {
+        driver.amend(node, { options: values, force, openedWith, secret, inOrder }, job);
+      } catch (error) {
+        if (!inOrder || !(error instanceof ImageError) || !error.code.startsWith('amend/downgrade')) throw error;
+        refused = error;
+      }
+      return { format: driver.id };
+    },
+  );
+  if (refused !== null) throw refused as ImageError;
+  return result;
 }
 
 function changesKeys(values: AmendParams['values']): boolean {

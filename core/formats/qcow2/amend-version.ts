@@ -114,10 +114,11 @@ function hasPacked(state: Qcow2State): boolean {
 export function downgrade(metadata: Qcow2Metadata, job: Job): void {
   const { state } = metadata;
   metadata.markClean();
-  const { active, stored, uses } = allL1(state);
+  const tables = allL1(state);
+  const { active, stored, uses } = tables;
   if ([...uses.keys()].some((offset) => hasZeroes(state, offset))) {
     succeed(metadata, (successor) => {
-      const moved = expandAll(state, successor, uses, job);
+      const moved = expandAll(state, successor, tables, job);
       const fields = pointTo(active, moved, uses) ? putActiveL1(state, successor, active) : {};
       const { snapshots } = snapshotTable(state);
       if (snapshots.length === 0) return fields;
@@ -151,20 +152,28 @@ function hasZeroes(state: Qcow2State, offset: number): boolean {
 function expandAll(
   state: Qcow2State,
   successor: Successor,
-  uses: ReadonlyMap<number, number>,
+  { active, stored, uses }: ReturnType<typeof allL1>,
   job: Job,
 ): Map<number, number> {
   const { clusterSize } = state.layout;
   const moved = new Map<number, number>();
+  const total = [active, ...stored].reduce((sum, l1) => sum + l1.length / 2, 0);
+  const looked = new Set<number>();
   let done = 0;
-  for (const [offset, references] of uses) {
-    job.throwIfCancelled();
-    job.progress({ phase: 'zero clusters', done: done++ * clusterSize, total: uses.size * clusterSize });
-    if (!hasZeroes(state, offset)) continue;
-    const copy = successor.put(tableBytes(expand(state, successor, offset, references, job)));
-    successor.addReferences(offset / clusterSize, 1, -references);
-    successor.count(copy, clusterSize, references, { offset });
-    moved.set(offset, copy);
+  for (const l1 of [active, ...stored]) {
+    for (let index = 0; index * 2 < l1.length; index++) {
+      const offset = l2OffsetAt(state, l1, index);
+      job.throwIfCancelled();
+      if (offset !== 0 && !looked.has(offset) && hasZeroes(state, offset)) {
+        const references = uses.get(offset) ?? 1;
+        const copy = successor.put(tableBytes(expand(state, successor, offset, references, job)));
+        successor.addReferences(offset / clusterSize, 1, -references);
+        successor.count(copy, clusterSize, references, { offset });
+        moved.set(offset, copy);
+      }
+      looked.add(offset);
+      job.progress({ phase: 'zero clusters', done: ++done * clusterSize, total: total * clusterSize });
+    }
   }
   return moved;
 }

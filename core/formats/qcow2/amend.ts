@@ -46,7 +46,7 @@ interface Amendment {
   readonly keys: boolean;
 }
 
-function readOptions(state: Qcow2State, options: Readonly<Record<string, OptionValue>>): Amendment {
+function readOptions(state: Qcow2State, { options, inOrder = false }: AmendRequest): Amendment {
   const where = { file: state.storage.name };
   const fail = (code: ConstructorParameters<typeof ImageError>[0], detail = {}): never => {
     throw new ImageError(code, detail, where);
@@ -73,7 +73,7 @@ function readOptions(state: Qcow2State, options: Readonly<Record<string, OptionV
   if (lazyRefcounts && !state.lazyRefcounts && version < 3) fail('amend/lazy-compat');
   const size = options.size === undefined || options.size === 0 ? null : Number(options.size);
   if (size !== null && size % 512 !== 0) throw new ImageError('qcow2/resize-sectors', { found: size }, where);
-  if (version < state.version) checkDowngrade(state, refcountOrder, size ?? state.size);
+  if (version < state.version && !inOrder) checkDowngrade(state, refcountOrder, size ?? state.size);
   return {
     version,
     refcountOrder,
@@ -101,7 +101,7 @@ function checkBacking(state: Qcow2State, options: Readonly<Record<string, Option
 export function amendQcow2(node: WritableNode, request: AmendRequest, job: Job): void {
   if (!(node instanceof Qcow2WritableNode)) throw new Error(`${node.name} was not opened as qcow2 to change it`);
   const { metadata, state } = node;
-  const asked = readOptions(state, request.options);
+  const asked = readOptions(state, request);
   if (asked.version > state.version) upgrade(metadata);
   if (asked.keys && state.luks !== null) {
     const { place, header } = state.luks;
@@ -113,6 +113,7 @@ export function amendQcow2(node: WritableNode, request: AmendRequest, job: Job):
   if (asked.size !== null) node.resize(asked.size);
   if (asked.version < state.version) {
     node.flush();
+    checkDowngrade(state, state.layout.refcountOrder, state.size);
     downgrade(metadata, job);
   }
 }
