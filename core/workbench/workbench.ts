@@ -20,6 +20,7 @@ import { contract, type FormatFacts } from './contract.ts';
 import { requireWithin, type Fence } from './fence.ts';
 import { listFolder } from './folders.ts';
 import { ImageHost } from './images/image-host.ts';
+import { CatalogueKeeper } from './keep-current.ts';
 import { JobHost, type JobNews } from './jobs/job-host.ts';
 import { works, type WorkName } from './jobs/works.ts';
 
@@ -40,10 +41,12 @@ export interface Workbench {
 export function startWorkbench(options: WorkbenchOptions): Workbench {
   const jobs = new JobHost(options.catalogue, options.fence);
   const images = new ImageHost(options.fence);
+  const keeper = new CatalogueKeeper(options.catalogue, jobs);
   return {
-    router: makeRouter(options, jobs, images),
+    router: makeRouter(options, jobs, images, keeper),
     jobs,
     async close() {
+      await keeper.close();
       await jobs.close();
       await images.closeAll();
     },
@@ -62,8 +65,13 @@ async function translated<Result>(work: () => Result | Promise<Result>): Promise
   }
 }
 
-function makeRouter({ catalogue, fence, version }: WorkbenchOptions, jobs: JobHost, images: ImageHost) {
-  const os_ = implement(contract).use(({ next }) => translated(() => next()));
+function makeRouter(
+  { catalogue, fence, version }: WorkbenchOptions,
+  jobs: JobHost,
+  images: ImageHost,
+  keeper: CatalogueKeeper,
+) {
+  const os_ = implement(contract).use(({ next }) => translated(async () => next()));
   const { program, datastores, images: image, jobs: job, sessions } = os_;
   const done = (work: () => void): null => {
     work();
@@ -90,14 +98,21 @@ function makeRouter({ catalogue, fence, version }: WorkbenchOptions, jobs: JobHo
       list: datastores.list.handler(() => listDatastores(catalogue)),
       add: datastores.add.handler(({ input }) => {
         requireWithin(fence, input.path);
-        return findDatastore(catalogue, addDatastore(catalogue, input));
+        const id = addDatastore(catalogue, input);
+        keeper.renew();
+        return findDatastore(catalogue, id);
       }),
       probe: datastores.probe.handler(({ input }) => probeDatastore(catalogue, input.id)),
       rename: datastores.rename.handler(({ input }) => {
         renameDatastore(catalogue, input.id, input.name);
         return findDatastore(catalogue, input.name);
       }),
-      remove: datastores.remove.handler(({ input }) => done(() => removeDatastore(catalogue, input.id))),
+      remove: datastores.remove.handler(({ input }) =>
+        done(() => {
+          removeDatastore(catalogue, input.id);
+          keeper.renew();
+        }),
+      ),
       problems: datastores.problems.handler(({ input }) => {
         const problems = listProblems(catalogue);
         return { problems: problems.slice(input.offset, input.offset + input.limit), total: problems.length };
