@@ -1,5 +1,5 @@
 // One run of the program, from its arguments to its exit code.
-import { parseArguments } from './args.ts';
+import { parseArguments, type CommandSpec } from './args.ts';
 import { commands, missingCommands } from './commands.ts';
 import { followEverywhere, withFollowAll } from './gate-policy.ts';
 import { isLevel10, programName } from './level.ts';
@@ -25,7 +25,7 @@ async function dispatch(argv: readonly string[]): Promise<number> {
   const entry = commands.find(({ name }) => name === first);
   if (entry === undefined) throw unknownCommand(first);
   const command = await entry.load();
-  const spec = withNoUndo(withFollowAll(command.spec));
+  const spec = wholeSpec(command.spec);
   const args = parseArguments(spec, rest);
   if (args.help) {
     (await import('./usage.ts')).printCommandHelp(spec);
@@ -35,6 +35,11 @@ async function dispatch(argv: readonly string[]): Promise<number> {
   if (args.has('noUndo')) keepNoJournals();
   tellOfJournals();
   return command.run(args);
+}
+
+/** A command with the options that commands share without saying so. */
+function wholeSpec(spec: CommandSpec): CommandSpec {
+  return withNoUndo(withFollowAll(spec));
 }
 
 async function programOption(word: string, rest: readonly string[]): Promise<number> {
@@ -68,7 +73,7 @@ async function help(verb: string | undefined): Promise<number> {
   }
   const entry = commands.find(({ name }) => name === verb);
   if (entry === undefined) throw unknownCommand(verb);
-  usage.printCommandHelp(withFollowAll((await entry.load()).spec));
+  usage.printCommandHelp(wholeSpec((await entry.load()).spec));
   return 0;
 }
 

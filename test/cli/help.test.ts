@@ -51,7 +51,8 @@ describe('help', () => {
   });
 });
 
-describe('verbs that are not here yet', () => {
+describe.skipIf(missingCommands.length === 0)('verbs that are not here yet', () => {
+  it('are verbs of qemu-img', () => expect(commands.map(({ name }) => name)).not.toContain(missingCommands[0]));
   for (const name of missingCommands) {
     it(`${name} is told in one line`, () => {
       expect(runPlatter([name, 'disk.img'], { env: ownName })).toEqual({
