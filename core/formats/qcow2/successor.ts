@@ -16,6 +16,8 @@ const keptBlocks = 16 * 1024 * 1024;
 interface Block {
   readonly bytes: Uint8Array;
   changed: boolean;
+  /** It has its new place. */
+  placed: boolean;
 }
 
 /** Where each structure of a successor is to lie in the end, and what stands in it then. */
@@ -56,6 +58,9 @@ export class Successor {
   /** New places of blocks that changed, by index. */
   readonly #moved = new Map<number, number>();
   readonly #kept = new Map<number, Block>();
+  /** The block asked for last: the next question is mostly about it too. */
+  #lastIndex = -1;
+  #last: Block | null = null;
   /** Changes of refcounts that the successor's own structures make; they come due when everything else is said. */
   #owed: { run: ClusterRun; change: number }[] = [];
   /** No cluster before this one is handed out. */
@@ -108,8 +113,12 @@ export class Successor {
    * `qcow2/refcount-underflow`.
    */
   addReferences(first: number, count: number, change: number): void {
+    const { refcountBlockEntries, refcountOrder } = this.layout;
     for (let cluster = first; cluster < first + count; cluster++) {
-      const before = this.refcount(cluster);
+      const index = Math.floor(cluster / refcountBlockEntries);
+      const at = cluster - index * refcountBlockEntries;
+      const block = this.#block(index);
+      const before = block === null ? 0 : getRefcount(block.bytes, refcountOrder, at);
       const value = before + change;
       if (before === 0 || value < 0)
         throw new ImageError('qcow2/refcount-underflow', { cluster }, this.#where(cluster));
@@ -117,7 +126,7 @@ export class Successor {
         const detail = { cluster, most: this.layout.refcountMax };
         throw new ImageError('qcow2/refcount-overflow', detail, this.#where(cluster));
       }
-      this.#set(cluster, value);
+      setRefcount(this.#blockForChange(index).bytes, refcountOrder, at, value);
     }
   }
 
@@ -211,8 +220,13 @@ export class Successor {
   }
 
   #block(index: number): Block | null {
+    if (index === this.#lastIndex) return this.#last;
     const kept = this.#kept.get(index);
-    if (kept !== undefined) return kept;
+    if (kept !== undefined) {
+      this.#lastIndex = index;
+      this.#last = kept;
+      return kept;
+    }
     const { storage } = this.#state;
     const moved = this.#moved.get(index);
     let bytes: Uint8Array | null;
@@ -222,12 +236,12 @@ export class Successor {
     } else {
       bytes = this.#sameWidth ? (this.#metadata.refcounts.blocks.block(index)?.slice() ?? null) : null;
     }
-    return bytes === null ? null : this.#keep(index, { bytes, changed: false });
+    return bytes === null ? null : this.#keep(index, { bytes, changed: false, placed: moved !== undefined });
   }
 
   #blockForChange(index: number): Block {
     let block = this.#block(index);
-    if (!this.#moved.has(index)) {
+    if (block === null || !block.placed) {
       const before = this.#sameWidth ? this.#metadata.refcounts.blocks.blockOffset(index) : 0;
       const { clusterSize } = this.layout;
       const home = this.#homes?.blocks.get(index);
@@ -236,9 +250,9 @@ export class Successor {
       if (before !== 0) this.#blockHomes.set(index, before);
       this.#owed.push({ run, change: 1 });
       if (before !== 0) this.#owed.push({ run: { first: before / clusterSize, count: 1 }, change: -1 });
-      block ??= this.#keep(index, { bytes: new Uint8Array(clusterSize), changed: true });
+      block ??= this.#keep(index, { bytes: new Uint8Array(clusterSize), changed: true, placed: true });
+      block.placed = true;
     }
-    if (block === null) throw new Error(`refcount block ${index} has a place and no content`);
     block.changed = true;
     return block;
   }
@@ -246,11 +260,14 @@ export class Successor {
   /** Keeps `block` in memory; the one that came first goes, written to its place if it changed: nobody reads that yet. */
   #keep(index: number, block: Block): Block {
     this.#kept.set(index, block);
+    this.#lastIndex = index;
+    this.#last = block;
     if (this.#kept.size * this.layout.clusterSize > keptBlocks) {
       for (const [oldest, old] of this.#kept) {
         if (oldest === index) continue;
         this.#write(oldest, old);
         this.#kept.delete(oldest);
+        if (oldest === this.#lastIndex) this.#lastIndex = -1;
         break;
       }
     }
