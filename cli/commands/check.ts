@@ -8,7 +8,7 @@ import { actsAsQemuImg } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { fixedDigits } from '../rounding.ts';
-import { CommandError, err, openFailure, outLine, UsageError } from '../print.ts';
+import { CommandError, complain, err, openFailure, outLine, UsageError } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 
 export const spec = defineCommand({
@@ -92,6 +92,11 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
       relink: args.has('relink'),
     };
     result = await check(params, command.job, (finding) => {
+      // What QEMU reports as an error of its own, not as a finding.
+      if (actsAsQemuImg && finding.code === 'qcow2/snapshot-table') {
+        complain(finding.text);
+        return;
+      }
       const { file: at, offset, field } = finding.where;
       const where = `${at ?? ''}${offset === undefined ? '' : `+0x${offset.toString(16)}`}${field === undefined ? '' : ` ${field}`}`;
       err(`${finding.text}${actsAsQemuImg || where === '' ? '' : ` [${finding.code} at ${where}]`}\n`);
@@ -100,7 +105,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
     if (error instanceof ImageError && error.code === 'check/unsupported') {
       throw new CommandError(error.message, { exitCode: unsupported });
     }
-    if (error instanceof ImageError && /^(clone|check|in-place)\//.test(error.code)) {
+    if (error instanceof ImageError && /^((clone|check|in-place)\/|qcow2\/check-)/.test(error.code)) {
       throw new CommandError(error.message, { cause: error });
     }
     throw openFailure(named.name, error);

@@ -12,7 +12,7 @@ export function checkSourceBitmaps({ driver, node }: OpenedImage, wanted: Bitmap
   const where = { file: node.name };
   const bitmaps = driver.dirtyBitmaps?.list(node) ?? null;
   if (bitmaps === null) throw new ImageError('convert/no-source-bitmaps', {}, where);
-  const broken = wanted === 'all' ? bitmaps.find(({ inconsistent }) => inconsistent) : undefined;
+  const broken = wanted === 'all' ? bitmaps.findLast(({ inconsistent }) => inconsistent) : undefined;
   if (broken !== undefined) throw new ImageError('convert/inconsistent-bitmap', { name: broken.name }, where);
 }
 
@@ -40,7 +40,8 @@ export function copyBitmaps(source: OpenedImage, driver: FormatDriver, node: Wri
     attempt('convert/bitmap-populate', name, () => editor.merge(name, from.source(source.node, name)));
   }
   editor.commit();
-  return skipped;
+  // In the order of qemu-img, which looks at the last one first.
+  return skipped.reverse();
 }
 
 function attempt(code: 'convert/bitmap-create' | 'convert/bitmap-populate', name: string, action: () => void): void {

@@ -34,4 +34,6 @@ export function mended(finding: Finding, text = finding.text.replace(/^(ERROR|Le
 export interface EntryFixer {
   /** Makes the L2 entry at host offset `at`, whose second half (with subclusters) is given, read as zeroes. */
   zeroEntry(at: number, zeroParts: number, allocatedParts: number): void;
+  /** Makes the file so long that it holds the refcount block at `offset`; false: that is out of all proportion. */
+  reachBlock(offset: number): boolean;
 }

@@ -4,7 +4,7 @@ import type { Job } from '../../job.ts';
 import type { Finding } from '../driver.ts';
 import { bitmapReferences } from './bitmap-references.ts';
 import { ClusterCounts } from './cluster-counts.ts';
-import { corruption, hexEntry, internalError, type EntryFixer } from './findings.ts';
+import { corruption, hexEntry, internalError, mended, type EntryFixer } from './findings.ts';
 import { findExtension } from './header.ts';
 import { L2Count, L2Scan } from './l2-count.ts';
 import { entryOffset } from './layout.ts';
@@ -51,6 +51,7 @@ export class ReferenceCount {
   readonly #active = new L2Count();
   readonly #others = new L2Count();
   readonly #scan: L2Scan;
+  readonly #fixer: EntryFixer | null;
   readonly #walk: TableWalk;
   /** L2 tables that were gone through, and those of them that had nothing to report: how often they are referenced beside that. */
   readonly #seen: ClusterCounts;
@@ -81,6 +82,7 @@ export class ReferenceCount {
     this.#seen = new ClusterCounts(clusters, storage.name, tableBudget);
     this.#again = new ClusterCounts(clusters, storage.name, tableBudget);
     this.#scan = new L2Scan(state, stored, this.#counts, fixer);
+    this.#fixer = fixer;
     this.#walk = new TableWalk(storage, layout.clusterSize);
   }
 
@@ -272,7 +274,14 @@ export class ReferenceCount {
         const text = `ERROR refcount block ${index} is not cluster aligned; refcount table entry corrupted`;
         yield corruption('refblock-unaligned', text, where, repair);
       } else if (cluster >= this.#counts.size) {
-        yield corruption('refblock-outside', `ERROR refcount block ${index} is outside image`, where, repair);
+        const finding = corruption('refblock-outside', `ERROR refcount block ${index} is outside image`, where, repair);
+        if (this.#fixer?.reachBlock(offset) === true) {
+          this.#counts.add(cluster);
+          yield mended(finding);
+        } else {
+          // Told as it is gone about, and put right by the rebuilding.
+          yield this.#fixer === null ? finding : { ...finding, text: mended(finding).text };
+        }
       } else {
         yield* this.#scan.region(offset, layout.clusterSize);
         const count = this.#counts.get(cluster);

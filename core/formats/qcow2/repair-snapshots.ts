@@ -38,12 +38,13 @@ export function readSnapshotsForRepair(state: Qcow2State, tell: (finding: Findin
   const before = header.fields.nb_snapshots;
   if (before > limit.snapshots) cut(limit.snapshots, before - limit.snapshots, '');
   let table: SnapshotTable;
+  let overhanging = 0;
   try {
     table = readSnapshotTable(storage, header, layout, state.size, 'snapshot table', true);
   } catch (error) {
     if (!isImageError(error) || error.code !== 'qcow2/snapshot-table-big') throw error;
-    const overhanging = Number(error.detail.overhanging);
-    cut(header.fields.nb_snapshots - overhanging, overhanging, ' (snapshot table is too big)');
+    overhanging = Number(error.detail.overhanging);
+    header.fields = { ...header.fields, nb_snapshots: header.fields.nb_snapshots - overhanging };
     table = readSnapshotTable(storage, header, layout, state.size, 'snapshot table', true);
   }
   if (header.fields.nb_snapshots !== before) {
@@ -61,6 +62,7 @@ export function readSnapshotsForRepair(state: Qcow2State, tell: (finding: Findin
     const text = `Discarding too much extra metadata in snapshot table entry ${index} (${extraLength} > ${limit.snapshotExtraBytes})`;
     later(mended(corruption('snapshot-extra', text, where), text));
   }
+  if (overhanging > 0) cut(header.fields.nb_snapshots, overhanging, ' (snapshot table is too big)');
   for (const [index, { extraLength, offset }] of table.snapshots.entries()) {
     if (state.version < 3 || extraLength >= neededExtra) continue;
     const where = { file: name, offset: offset + 36, field: 'extra_data_size' };

@@ -5,7 +5,7 @@ import type { Finding, RepairCounts } from '../driver.ts';
 import { bitmapDirectory } from './bitmaps.ts';
 import { checkSnapshotTable, compareRefcounts } from './check.ts';
 import { checkCopiedBits } from './copied-bits.ts';
-import { internalError, mended, type EntryFixer } from './findings.ts';
+import { internalError, type EntryFixer } from './findings.ts';
 import { findExtension } from './header.ts';
 import { withExtension, writeHeader, writeHeaderFields } from './header-write.ts';
 import { rebuildRefcounts, rebuildSpare } from './rebuild.ts';
@@ -15,6 +15,9 @@ import type { SnapshotTable } from './snapshots.ts';
 import { encryptionHeader, entry, extensionType, incompatible, knownAutoclear, limit } from './spec.ts';
 import type { Qcow2State } from './state.ts';
 import { StoredRefcounts } from './stored-refcounts.ts';
+
+/** Clusters that a file may be made longer by, for a refcount block that lies behind its end. */
+const reach = 8192;
 
 /** What was found and not put right, and what was. */
 class Tally {
@@ -70,7 +73,7 @@ class Repair {
     this.#state = state;
     this.#all = all;
     this.#job = job;
-    this.#tell = tell;
+    this.#tell = (finding) => tell(asWriter(finding));
   }
 
   run(): RepairCounts {
@@ -168,11 +171,12 @@ class Repair {
       const step = steps.next();
       if (step.done === true) return { references: count.references, stored, badBlocks };
       const finding = step.value;
-      if (blockFaults.has(finding.code)) badBlocks = true;
+      if (blockFaults.has(finding.code) && finding.fixed !== true) badBlocks = true;
       tally.add(finding);
-      // The rebuilding takes it away; the file is not made longer for it.
-      const mending = fix && finding.code === 'qcow2/refblock-outside';
-      this.#tell(mending ? { ...finding, text: mended(finding).text } : finding);
+      this.#tell(finding);
+      if (fix && finding.code === 'qcow2/refblock-outside' && finding.fixed !== true) {
+        this.#say('resize', 'ERROR could not resize image: Invalid argument');
+      }
     }
   }
 
@@ -227,6 +231,12 @@ class Repair {
         if (extendedL2) bytes.setUint32(8, (zeroParts | allocatedParts) >>> 0);
         state.storage.writeAt(new Uint8Array(bytes.buffer), at);
       },
+      reachBlock: (offset) => {
+        // Not further than a writer would have come since the file had its size; a block far away is rather a wrong number.
+        if (offset > state.storage.size + reach * clusterSize) return false;
+        state.storage.truncate(Math.max(state.storage.size, offset + clusterSize));
+        return true;
+      },
     };
   }
 
@@ -240,6 +250,13 @@ class Repair {
     writeHeaderFields(state, ['incompatible_features']);
     state.storage.flush();
   }
+}
+
+/** QEMU says it in other words when it may write. */
+function asWriter(finding: Finding): Finding {
+  if (finding.code !== 'qcow2/refblock-unaligned' || finding.severity !== 'error') return finding;
+  const text = finding.text.replace('Image is corrupt', 'Marking image as corrupt').replace('non-fatal ', '');
+  return { ...finding, text };
 }
 
 const blockFaults = new Set([

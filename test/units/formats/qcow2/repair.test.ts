@@ -14,8 +14,26 @@ import { copied, damages, extendedDamages, snapshotDamages } from './damages.ts'
 const folder = scratchFolder('repair');
 let number = 0;
 
-function image(size = '4M', options = '', writes: readonly string[] = ['write 0 192k', 'write 1M 64k']): Crafted {
-  return Crafted.create(path.join(folder, `${number++}.qcow2`), size, options, writes);
+/** Each kind is made once and copied. */
+const made = new Map<string, string>();
+
+function image(
+  size = '4M',
+  options = '',
+  writes: readonly string[] = ['write 0 192k', 'write 1M 64k'],
+  snapshot = false,
+): Crafted {
+  const kind = JSON.stringify([size, options, writes, snapshot]);
+  let first = made.get(kind);
+  if (first === undefined) {
+    first = path.join(folder, `first${made.size}.qcow2`);
+    Crafted.create(first, size, options, writes);
+    if (snapshot) mustRun('qemu-img', ['snapshot', '-c', 'snap', first]);
+    made.set(kind, first);
+  }
+  const file = path.join(folder, `${number++}.qcow2`);
+  fs.copyFileSync(first, file);
+  return new Crafted(file);
 }
 
 interface Outcome {
@@ -29,8 +47,10 @@ type What = 'leaks' | 'all';
 async function ours(file: string, repair: What | null): Promise<Outcome> {
   const lines: string[] = [];
   try {
-    const result = await check({ path: file, options: { format: 'qcow2' }, limit: 0, repair }, silentJob, (finding) =>
-      lines.push(...finding.text.split('\n')),
+    const result = await check(
+      { path: file, options: { format: 'qcow2', undo: 'none', cache: 'unsafe' }, limit: 0, repair },
+      silentJob,
+      (finding) => lines.push(...finding.text.split('\n')),
     );
     const { summary, fixed } = result;
     return {
@@ -111,8 +131,10 @@ async function agree(damaged: Crafted, what: What): Promise<Outcome> {
 
 /** What could be read before can be read now, and reads the same. */
 function sameDisk(before: string, after: string): void {
+  const compared = runQemuImg(['compare', ...asQcow2, before, after]);
+  if (compared.status === 0) return;
   const readable = runQemuImg(['compare', ...asQcow2, before, before]).status === 0;
-  if (readable) expect(runQemuImg(['compare', ...asQcow2, before, after])).toMatchObject({ status: 0 });
+  expect({ readable, compared }).toMatchObject({ readable: false });
 }
 
 /** After ours nothing is left to find, by either program. */
@@ -139,9 +161,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'repair of damaged qcow2 images
     it.each(snapshotDamages.map((damage) => [what, ...damage] as const))(
       '-r %s, with a snapshot: %s',
       async (_what, _name, damage) => {
-        const crafted = image();
-        mustRun('qemu-img', ['snapshot', '-c', 'snap', crafted.path]);
-        await agree(damage(crafted), what);
+        await agree(damage(image(undefined, undefined, undefined, true)), what);
       },
     );
     it.each(extendedDamages.map((damage) => [what, ...damage] as const))(
@@ -192,7 +212,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'repair of damaged qcow2 images
     const sound = image('6M', 'cluster_size=4k', ['write 0 300k', 'write -z 1M 100k', 'write 5M 100k']);
     mustRun('qemu-img', ['snapshot', '-c', 'snap', sound.path]);
     mustRun('qemu-io', ['-c', 'write 100k 50k', sound.path]);
-    for (let round = 0; round < Number(process.env.REPAIR_ROUNDS ?? 40); round++) {
+    for (let round = 0; round < Number(process.env.REPAIR_ROUNDS ?? 25); round++) {
       const damaged = new Crafted(path.join(folder, 'random.qcow2'));
       const [mine, other] = [`${damaged.path}.ours`, `${damaged.path}.theirs`];
       fs.copyFileSync(sound.path, damaged.path);
@@ -215,10 +235,10 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'repair of damaged qcow2 images
       for (const copy of [mine, other]) fs.copyFileSync(damaged.path, copy);
       try {
         await ours(mine, 'all');
-        expect(fs.statSync(mine).size).toBeLessThan(2 * sound.length);
+        expect(fs.statSync(mine).size).toBeLessThan(sound.length + 64 * 1024 * 1024);
         // It makes the file as long as a pointer to nowhere says, and then counts all of it.
         const { status } = runQemuImg(['check', '-q', '-f', 'qcow2', '-r', 'all', other], { timeout: 2000 });
-        if (status === null || fs.statSync(other).size > 2 * sound.length) continue;
+        if (status === null || fs.statSync(other).size > sound.length + 64 * 1024 * 1024) continue;
         const verdict = runQemuImg(['check', '-f', 'qcow2', other]).status;
         if (verdict === 0) expect(runQemuImg(['check', '-f', 'qcow2', mine])).toMatchObject({ status: 0 });
         // Guest data may lie on tables that change; then neither can keep it.
