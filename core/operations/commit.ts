@@ -200,7 +200,7 @@ function refuseNewFormat(base: WritableNode, top: BlockNode): void {
     if (!(error instanceof ImageError)) throw error;
     found = null;
   }
-  if (found !== 'raw') throw new ImageError('commit/would-change-format', { found }, { file: base.name });
+  if (found !== 'raw') throw new ImageError('commit/would-change-format', { found: found ?? '' }, { file: base.name });
 }
 
 /** `chain`: the open layers above the base, the lowest first. */
