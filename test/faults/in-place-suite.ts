@@ -162,6 +162,10 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
 
         /** What must hold after anything: nothing foreign is read, before and after the next opening for writing. */
         function judge(title: string): void {
+          // To the byte what it was, or what an undisturbed run leaves: all is known of that.
+          if (differing(work, before) === null) return;
+          if (differing(work, after) === null) return;
+
           for (const name of row.untouched ?? []) {
             expect(
               fs.readFileSync(path.join(work, name)).equals(before.get(name) ?? Buffer.alloc(0)),
@@ -235,7 +239,7 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
           ['ENOSPC', 'once'],
         ] as const) {
           it(`${errno} at step n, ${mode}`, { timeout: 600_000 }, async () => {
-            const stride = long ? 1 : Math.max(1, Math.ceil(steps / (row.few?.[0] ?? 3)));
+            const stride = long ? 1 : Math.max(1, Math.ceil(steps / (row.few?.[0] ?? 2)));
             const first = long ? 1 : 1 + (new SeededRandom(chosenSeed(`${row.name} ${errno}`)).bits() % stride);
             for (let n = first; n <= steps; n += stride) {
               start();

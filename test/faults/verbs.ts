@@ -23,7 +23,7 @@ export interface VerbRow {
   readonly uncounted?: string;
   /** The image that `undo` is called with; default `image`. Null: the verb cannot be taken back once it has finished. */
   readonly undo?: string | null;
-  /** Steps tried in the short mode, of the failing and of the killed kind; default 3 and 1. */
+  /** Steps tried in the short mode, of the failing and of the killed kind; default 2 and 1. */
   readonly few?: readonly [number, number];
 }
 

@@ -199,7 +199,8 @@ export class UndoJournal {
     // Each can be put back until the first one is done; from then on all are done, also those that do not say so yet.
     if (group !== null) for (const journal of changed) journal.#writer?.prepare(group);
     let kept = changed.length > 0;
-    for (const journal of all) kept = journal.#finish() && kept;
+    for (const journal of all)
+      kept = (journal === changed[0] || group === null ? journal.#finish() : journal.#follow()) && kept;
     return kept;
   }
 
@@ -214,6 +215,18 @@ export class UndoJournal {
     this.checkUsable();
     this.drain();
     if (this.#state === 'running' && this.#options.lasting) for (const file of this.#files) file.flushIfChanged();
+  }
+
+  /** Finishes after the first of a group, which decides: from there on there is no way back, and no failure. */
+  #follow(): boolean {
+    try {
+      return this.#finish();
+    } catch (error) {
+      if (!(error instanceof ImageError)) throw error;
+      this.#writer?.close();
+      this.#end();
+      return false;
+    }
   }
 
   #finish(): boolean {
