@@ -58,7 +58,7 @@ function readImage(level: Level, base: OpenOptions): ReadImage {
   const writable = base.writable === true;
   const settings = takeNodeSettings(level, writable);
   const runtime = takeFormatSettings(level, stated);
-  const dataFile = stated === 'qcow2' ? readDataFile(level, writable) : null;
+  const dataFile = stated === 'qcow2' || stated === null ? readDataFile(level, writable) : null;
   const backing = readBacking(level, stated, base);
   const shown: Record<string, Json> = {};
   for (const key of strongSettings) {

@@ -97,6 +97,12 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
   const storage = wrap(settled(image), 'file');
   const stated = options.format ?? null;
   const driver = closingOnFailure(storage, () => (stated === null ? probeStorage(storage) : driverNamed(stated)));
+  if (options.files?.['data-file'] !== undefined && driver.id !== 'qcow2') {
+    // Whoever names it without a format hopes for qcow2: no other format has such a file.
+    storage.close();
+    const reason = `Block format '${driver.id}' does not support the option 'data-file.filename'`;
+    throw new ImageError('request/invalid-value', { reason }, { file: path });
+  }
   const files = [...above, storage];
   const given = options.backing?.node ?? null;
   let opening = true;
