@@ -12,25 +12,40 @@ const img = (...args: string[]): string => mustRun('qemu-img', args, { cwd: fold
 const io = (file: string, ...commands: string[]): void =>
   void mustRun('qemu-io', ['-f', 'qcow2', ...commands.flatMap((command) => ['-c', command]), file], { cwd: folder });
 
-/** Arguments of convert between its name and the target; `existing`: what the target is created with before (`-n`). */
-const cases: readonly (readonly [name: string, args: readonly string[], existing?: readonly string[]])[] = [
-  ['data in one piece behind their table', ['-O', 'qcow2', 'data.qcow2']],
-  ['everything written', ['-O', 'qcow2', '-S', '0', 'data.qcow2']],
-  ['subclusters', ['-O', 'qcow2', '-o', 'extended_l2=on', '-S', '0', 'data.qcow2']],
-  ['compressed, told apart in clusters', ['-O', 'qcow2', '-c', '-o', 'cluster_size=1k', '-S', '4k', 'small.qcow2']],
-  ['an overlay longer than its base', ['-O', 'qcow2', '-B', 'base.qcow2', '-F', 'qcow2', 'long.qcow2']],
-  [
-    'an overlay longer than its base, without marks for zeroes',
-    ['-O', 'qcow2', '-o', 'compat=0.10', '-B', 'base.qcow2', '-F', 'qcow2', 'long.qcow2'],
-  ],
-  ['over an empty image', ['-O', 'qcow2', '-n', 'empty.qcow2'], ['8M']],
-  ['over an empty image without marks for zeroes', ['-O', 'qcow2', '-n', 'empty.qcow2'], ['-o', 'compat=0.10', '8M']],
-  ['over an empty overlay', ['-O', 'qcow2', '-n', 'empty.qcow2'], ['-b', 'base.qcow2', '-F', 'qcow2', '8M']],
-  [
-    'over an empty overlay without marks for zeroes',
-    ['-O', 'qcow2', '-n', 'empty.qcow2'],
-    ['-o', 'compat=0.10', '-b', 'base.qcow2', '-F', 'qcow2', '8M'],
-  ],
+/** `args`: of convert, before the target; `existing`: what the target is created with before (`-n`). */
+const cases: readonly {
+  readonly name: string;
+  readonly args: readonly string[];
+  readonly existing?: readonly string[];
+}[] = [
+  { name: 'data in one piece behind their table', args: ['-O', 'qcow2', 'data.qcow2'] },
+  { name: 'everything written', args: ['-O', 'qcow2', '-S', '0', 'data.qcow2'] },
+  { name: 'subclusters', args: ['-O', 'qcow2', '-o', 'extended_l2=on', '-S', '0', 'data.qcow2'] },
+  {
+    name: 'compressed, told apart in clusters',
+    args: ['-O', 'qcow2', '-c', '-o', 'cluster_size=1k', '-S', '4k', 'small.qcow2'],
+  },
+  { name: 'an overlay longer than its base', args: ['-O', 'qcow2', '-B', 'base.qcow2', '-F', 'qcow2', 'long.qcow2'] },
+  {
+    name: 'an overlay longer than its base, without marks for zeroes',
+    args: ['-O', 'qcow2', '-o', 'compat=0.10', '-B', 'base.qcow2', '-F', 'qcow2', 'long.qcow2'],
+  },
+  { name: 'over an empty image', args: ['-O', 'qcow2', '-n', 'empty.qcow2'], existing: ['8M'] },
+  {
+    name: 'over an empty image without marks for zeroes',
+    args: ['-O', 'qcow2', '-n', 'empty.qcow2'],
+    existing: ['-o', 'compat=0.10', '8M'],
+  },
+  {
+    name: 'over an empty overlay',
+    args: ['-O', 'qcow2', '-n', 'empty.qcow2'],
+    existing: ['-b', 'base.qcow2', '-F', 'qcow2', '8M'],
+  },
+  {
+    name: 'over an empty overlay without marks for zeroes',
+    args: ['-O', 'qcow2', '-n', 'empty.qcow2'],
+    existing: ['-o', 'compat=0.10', '-b', 'base.qcow2', '-F', 'qcow2', '8M'],
+  },
 ];
 
 describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'convert leaves', () => {
@@ -45,7 +60,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'convert leaves', () => {
     img('create', '-q', '-f', 'qcow2', 'empty.qcow2', '8M');
   });
 
-  it.each(cases)('%s', (_, args, existing) => {
+  it.each(cases)('$name', ({ args, existing }) => {
     const maps = [runPlatter, runQemuImg].map((run) => {
       fs.rmSync(path.join(folder, 'target.qcow2'), { force: true });
       if (existing !== undefined) {

@@ -241,7 +241,8 @@ export function zeroTarget({ target, zeroFrom, keepSpace }: StoreRules, start: G
   while (at < end) {
     const rest = { start: at, length: end - at };
     // An image that can say so itself does: what lies below it now or later does not show through.
-    const done = (keepSpace ? null : (target.cover?.(rest) ?? null)) ?? target.zero(rest, keepSpace);
+    const covered = keepSpace ? null : target.cover?.(rest);
+    const done = covered ?? target.zero(rest, keepSpace);
     if (done !== null && done.start === at && done.length > 0) {
       at += done.length;
       continue;
