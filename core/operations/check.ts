@@ -1,5 +1,5 @@
 // check: what is wrong with the structures of an image; with `repair`, puts right what can be put right and looks again.
-import fs from 'node:fs';
+import { removeFiles } from '../block/file-copy.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { WritableNode } from '../block/node.ts';
 import type { CheckSummary, Finding, FormatDriver, RepairCounts } from '../formats/driver.ts';
@@ -83,7 +83,7 @@ async function checkCopy(
     const repaired = { ...params, path: copy, options: onIt, repair: repair ?? ('all' as const), onCopy: null };
     return { ...(await check(repaired, job, onFinding)), copy: { files, copied, before } };
   } catch (error) {
-    for (const file of files) fs.rmSync(file, { force: true });
+    removeFiles(files);
     throw error;
   }
 }

@@ -1,10 +1,6 @@
 // A copy of all files of an image, with shared blocks where the file system has such a thing.
-import fs from 'node:fs';
 import path from 'node:path';
-import { openFile } from '../block/file.ts';
-import { cloneFile, copyRange } from '../block/host/transfer.ts';
-import type { Storage } from '../block/storage.ts';
-import { MiB } from '../block/units.ts';
+import { copyFile, isTaken, removeFiles } from '../block/file-copy.ts';
 import { ImageError } from '../errors/image-error.ts';
 import { resolveReference } from '../formats/gate.ts';
 import { openImage, type OpenOptions } from '../formats/open.ts';
@@ -22,8 +18,6 @@ export interface ClonedImage {
   /** Bytes that were copied; 0: all blocks are shared. */
   readonly copied: number;
 }
-
-const pieceLength = 4 * MiB;
 
 /**
  * Copies the image at `file` to `copy`: the file, and the further files of the image (extents, data file) under the same names into the
@@ -43,16 +37,16 @@ export function cloneImage(file: string, options: OpenOptions, copy: string, job
       if (from !== file) pairs.push({ from, to: placeOf(from, file, copy) });
     }
     for (const { to } of pairs) {
-      if (fs.existsSync(to)) throw new ImageError('clone/exists', { name: to }, { file: to });
+      if (isTaken(to)) throw new ImageError('clone/exists', { name: to }, { file: to });
     }
     let copied = 0;
     for (const { from, to } of pairs) {
+      copied += copyFile(from, to, { lock: options.share === true ? 'shared-any' : 'read', cache: options.cache }, job);
       made.push(to);
-      copied += copyOne(from, to, options, job);
     }
     return { files: made, copied };
   } catch (error) {
-    for (const name of made) fs.rmSync(name, { force: true });
+    removeFiles(made);
     throw error;
   } finally {
     node.close();
@@ -67,48 +61,4 @@ function placeOf(from: string, file: string, copy: string): string {
   const folder = path.dirname(path.resolve(copy));
   if (folder === path.dirname(path.resolve(file))) throw new ImageError('clone/same-folder', { name: from }, where);
   return path.join(folder, relative);
-}
-
-/** The bytes that had to be copied. */
-function copyOne(from: string, to: string, { share, cache }: OpenOptions, job: Job): number {
-  if (cloneFile(from, to)) return 0;
-  fs.mkdirSync(path.dirname(to), { recursive: true });
-  const source = openFile(from, { writable: false, lock: share === true ? 'shared-any' : 'read', cache });
-  try {
-    const target = openFile(to, { writable: true, lock: 'write', create: 'new', mode: 0o644 });
-    try {
-      return copyBytes(source, target, job);
-    } finally {
-      target.close();
-    }
-  } finally {
-    source.close();
-  }
-}
-
-function copyBytes(source: Storage, target: Storage, job: Job): number {
-  let copied = 0;
-  let buffer: Uint8Array | null = null;
-  for (let at = 0; at < source.size;) {
-    job.throwIfCancelled();
-    job.progress({ phase: 'copy', done: at, total: source.size });
-    const { kind, length } = source.extentAt(at, Math.min(pieceLength, source.size - at));
-    if (kind === 'data') {
-      let done = copyRange(source, at, target, at, length);
-      if (done === 0) {
-        buffer ??= new Uint8Array(pieceLength);
-        const piece = buffer.subarray(0, length);
-        source.readAt(piece, at);
-        target.writeAt(piece, at);
-        done = length;
-      }
-      copied += done;
-      at += done;
-    } else {
-      at += length;
-    }
-  }
-  target.truncate(source.size);
-  target.flush();
-  return copied;
 }

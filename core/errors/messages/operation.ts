@@ -17,7 +17,8 @@ export const operationMessages = {
       : `Parameter 'backing-fmt' does not accept value '${d.format}'`,
   'create/lonely-backing-format': 'Backing format cannot be used without backing file',
   'create/backing': (d) => `${d.reason}\nCould not open backing image.`,
-  'check/no-repair': (d) => `Repairing ${d.format} images is not available in this version`,
+  'check/no-repair': (d) =>
+    `There is nothing in ${d.format} images that could be repaired without guessing: what they say is said once, and nothing confirms it`,
   'create/value': (d) => `Parameter '${d.name}' does not accept value '${d.found}'`,
   'create/too-large': (d) => `The image size is too large for file format '${d.format}'${d.hint}`,
   'create/mode': (d) => `invalid parameter value: ${d.found}`,
