@@ -62,7 +62,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'datastore',
-    summary: 'keep an eye on folders of images',
+    summary: 'keep an eye on folders of images: add, scan, list, show, problems, rename, remove',
     load: () => import('./commands/datastore.ts'),
   },
   {
@@ -72,12 +72,12 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'digest',
-    summary: 'print a checksum of what the guest sees',
+    summary: "print a checksum of the guest's disk: the same for the same disk in every format",
     load: () => import('./commands/digest.ts'),
   },
   {
     name: 'image',
-    summary: 'ask the catalogue about images, and who stands on whom',
+    summary: 'ask the catalogue: list, show, tree, dependents, find-parent; name, note and tag images',
     load: () => import('./commands/image.ts'),
   },
   {
@@ -126,6 +126,3 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/serve.ts'),
   },
 ];
-
-/** Verbs of qemu-img that this version does not have yet. */
-export const missingCommands: readonly string[] = [];

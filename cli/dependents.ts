@@ -1,31 +1,38 @@
-// Who reads through an image, as the user's catalogue knows: asked before a verb changes it.
-import { openExistingCatalogue } from '../core/catalogue/catalogue.ts';
-import { dependentsOfFile } from '../core/catalogue/lineage.ts';
+// Verbs that change what images above would see ask the user's catalogue first: `--force`, an option that they share.
+import fs from 'node:fs';
 import { cataloguePath } from '../core/catalogue/location.ts';
-import { ImageError } from '../core/errors/image-error.ts';
+import type { CommandSpec, OptionSpec } from './args.ts';
 import { actsAsQemuImg } from './level.ts';
-import { warn } from './print.ts';
 
-/**
- * The question for `changeInPlace`; absent while we stand in for qemu-img, which has no catalogue. No catalogue: nobody. One that cannot be
- * read stops no work: it is said, and the verb goes on as if there were none.
- */
-export const knownDependents: { readonly dependents?: (path: string) => readonly string[] } = actsAsQemuImg
-  ? {}
-  : { dependents: ask };
+const forceOption: OptionSpec = {
+  long: ['force'],
+  meaning: 'change the image although others are known to read through it',
+};
 
-function ask(path: string): readonly string[] {
-  try {
-    const catalogue = openExistingCatalogue(cataloguePath());
-    if (catalogue === null) return [];
-    try {
-      return dependentsOfFile(catalogue, path);
-    } finally {
-      catalogue.close();
-    }
-  } catch (error) {
-    if (!(error instanceof ImageError)) throw error;
-    warn(`the catalogue was not asked whether others read through '${path}': ${error.message}`);
-    return [];
-  }
+let forced = false;
+
+/** The command with the option; some have one of their own with more to it. */
+export function withForce(spec: CommandSpec): CommandSpec {
+  if (spec.changesInPlace !== true || 'force' in spec.options) return spec;
+  return { ...spec, options: { ...spec.options, force: forceOption } };
+}
+
+/** From now on nobody is asked. */
+export function askNobody(): void {
+  forced = true;
+}
+
+/** Whom a verb is to ask, as operations want it. */
+export interface ChosenDependents {
+  /** Absent: nobody; there is no catalogue, or we stand in for qemu-img, which has none. */
+  readonly dependents?: (path: string) => readonly string[];
+  readonly force: boolean;
+}
+
+/** What was said of it. The catalogue's code is loaded only where there is a catalogue. */
+export async function chosenDependents(): Promise<ChosenDependents> {
+  const catalogue = cataloguePath();
+  if (actsAsQemuImg || forced || !fs.existsSync(catalogue)) return { force: forced };
+  const { askCatalogue } = await import('./known-dependents.ts');
+  return { dependents: (path) => askCatalogue(catalogue, path), force: false };
 }

@@ -1,6 +1,7 @@
 // One run of the program, from its arguments to its exit code.
 import { parseArguments, type CommandSpec } from './args.ts';
-import { commands, missingCommands } from './commands.ts';
+import { commands } from './commands.ts';
+import { askNobody, withForce } from './dependents.ts';
 import { followEverywhere, withFollowAll } from './gate-policy.ts';
 import { isLevel10, programName } from './level.ts';
 import { keepNoJournals, tellOfJournals, withNoUndo } from './undo-option.ts';
@@ -33,13 +34,14 @@ async function dispatch(argv: readonly string[]): Promise<number> {
   }
   if (args.has('followAll')) followEverywhere();
   if (args.has('noUndo')) keepNoJournals();
+  if (args.has('force')) askNobody();
   tellOfJournals();
   return command.run(args);
 }
 
 /** A command with the options that commands share without saying so. */
 function wholeSpec(spec: CommandSpec): CommandSpec {
-  return withNoUndo(withFollowAll(spec));
+  return withForce(withNoUndo(withFollowAll(spec)));
 }
 
 async function programOption(word: string, rest: readonly string[]): Promise<number> {
@@ -84,6 +86,5 @@ async function version(): Promise<number> {
 }
 
 function unknownCommand(name: string): Error {
-  if (missingCommands.includes(name)) return new CommandError(`'${name}' is not available in this version`);
   return new UsageError(`Command not found: ${name}`, null);
 }

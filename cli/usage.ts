@@ -1,7 +1,7 @@
 // Help, made from the tables.
 import { allDrivers } from '../core/formats/registry.ts';
 import type { CommandSpec, OptionSpec } from './args.ts';
-import { commands, missingCommands } from './commands.ts';
+import { commands } from './commands.ts';
 import { programName } from './level.ts';
 import { out } from './print.ts';
 
@@ -17,7 +17,6 @@ export function printProgramHelp(): void {
     'Commands:',
     ...commands.map(({ name, summary }) => `  ${name.padEnd(10)}${summary}`),
     '',
-    ...wrap(`Not in this version: ${missingCommands.join(', ')}.`, ''),
     '',
     'Options before a command:',
     '  -h, --help     print this text',

@@ -7,6 +7,7 @@ import { findDriver } from '../../core/formats/registry.ts';
 import type { Job } from '../../core/job.ts';
 import { amend } from '../../core/operations/amend.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
+import { chosenDependents } from '../dependents.ts';
 import { checkOptionLists, optionHelpAsked, printRows, readCreateOptions, readOptions } from '../create-options.ts';
 import { cacheMode, nameImage, type NamedImage } from '../image-options.ts';
 import { actsAsQemuImg } from '../level.ts';
@@ -56,9 +57,8 @@ export const spec = defineCommand({
     ['amend -o compat=0.10 disk.qcow2', 'for programs that know only the old version'],
     ['amend -o refcount_bits=64 disk.qcow2', 'wider refcounts: more snapshots of the same data'],
     [
-      'amend --object secret,id=old,file=old.txt --object secret,id=new,file=new.txt --image-opts ' +
-        '-o encrypt.state=active,encrypt.new-secret=new driver=qcow2,encrypt.key-secret=old,file.filename=disk.qcow2',
-      'another passphrase for an encrypted image',
+      'amend --object secret,id=new,file=new.txt -o encrypt.state=active,encrypt.new-secret=new disk.qcow2',
+      'a further passphrase; the old one is asked for in the terminal',
     ],
   ],
 });
@@ -100,7 +100,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
       path: named.path,
       options: { ...named.options, format: driver.id },
       values,
-      force: args.has('force'),
+      ...(await chosenDependents()),
       inOrder: actsAsQemuImg,
     };
     await amend(params, job);

@@ -2,6 +2,7 @@
 import { ImageError } from '../../core/errors/image-error.ts';
 import { commit, type CommitResult } from '../../core/operations/commit.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
+import { chosenDependents } from '../dependents.ts';
 import { cacheMode, nameImage } from '../image-options.ts';
 import { actsAsQemuImg, isLevel10, programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
@@ -74,7 +75,14 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   let result: CommitResult;
   try {
     result = await commit(
-      { path: named.path, options: named.options, base: args.last('base'), keep: args.has('drop'), rate },
+      {
+        path: named.path,
+        options: named.options,
+        base: args.last('base'),
+        keep: args.has('drop'),
+        rate,
+        ...(await chosenDependents()),
+      },
       command.job,
       (driver) => warnOfGuessedRaw(named.path, named.options.format, driver),
     );

@@ -2,6 +2,7 @@
 import { compact, type CompactEstimate, type CompactResult, type FileFigures } from '../../core/operations/compact.ts';
 import type { FileSystemUse } from '../../core/guest/unused-space.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
+import { chosenDependents } from '../dependents.ts';
 import { nameImage } from '../image-options.ts';
 import { prettyJson } from '../json.ts';
 import { readObjects } from '../objects.ts';
@@ -72,6 +73,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
         estimate,
         zeroUnused: args.has('zeroUnused'),
         rewrite: args.has('rewrite'),
+        ...(await chosenDependents()),
       },
       command.job,
       (found) => {

@@ -2,6 +2,7 @@
 import { ImageError } from '../../core/errors/image-error.ts';
 import { rebase } from '../../core/operations/rebase.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
+import { chosenDependents } from '../dependents.ts';
 import { cacheMode, nameImage } from '../image-options.ts';
 import { actsAsQemuImg } from '../level.ts';
 import { readObjects } from '../objects.ts';
@@ -99,6 +100,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
           unsafe,
           compress: args.has('compress'),
           storeZeroes: actsAsQemuImg,
+          ...(await chosenDependents()),
           base: { cache: sourceCache, share: args.has('share'), secret },
         },
         command.job,

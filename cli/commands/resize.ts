@@ -4,6 +4,7 @@ import { ImageError } from '../../core/errors/image-error.ts';
 import type { Partition } from '../../core/guest/partitions.ts';
 import { resize, type ResizeParams, type ResizePlan, type ResizeResult } from '../../core/operations/resize.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
+import { chosenDependents } from '../dependents.ts';
 import { nameImage, type NamedImage } from '../image-options.ts';
 import { sizeMessage } from '../key-values.ts';
 import { actsAsQemuImg } from '../level.ts';
@@ -78,6 +79,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
     preallocation: preallocation as Preallocation,
     shrink: args.has('shrink'),
     fixGpt: args.has('fixGpt'),
+    ...(await chosenDependents()),
   };
   const command = startJob({ lines: wantsLines(args), tidies: true });
   let plan: ResizePlan | null = null;

@@ -2,6 +2,7 @@
 import { ImageError } from '../../core/errors/image-error.ts';
 import { snapshot, type SnapshotAction, type SnapshotResult } from '../../core/operations/snapshot.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
+import { chosenDependents } from '../dependents.ts';
 import { nameImage } from '../image-options.ts';
 import { prettyJson } from '../json.ts';
 import { actsAsQemuImg, isLevel10 } from '../level.ts';
@@ -27,7 +28,6 @@ export const spec = defineCommand({
       meaning: 'make the disk what the snapshot holds; what was written since is lost. An id counts before a name',
     },
     delete: { short: 'd', long: ['delete'], argument: 'NAME', meaning: 'delete the snapshot of this name' },
-    force: { long: ['force'], meaning: 'change the image although others are known to read through it' },
     format: { ...sharedOptions.format, short: 'f' },
     output: sharedOptions.output,
     quiet: sharedOptions.quiet,
@@ -79,7 +79,9 @@ export async function run(args: Arguments<Key>): Promise<number> {
   let open = false;
   let result: SnapshotResult;
   try {
-    const params = { path: named.path, options: named.options, action, force: args.has('force') };
+    // Only going back to a snapshot changes what images above see.
+    const known = action.kind === 'apply' ? await chosenDependents() : {};
+    const params = { path: named.path, options: named.options, action, ...known };
     result = await snapshot(params, command.job, (driver) => {
       open = true;
       if (kind !== 'list') warnOfGuessedRaw(named.path, named.options.format, driver);

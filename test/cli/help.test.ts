@@ -1,6 +1,6 @@
 // Help of the program and of every command: complete, from the tables.
 import { describe, expect, it } from 'vitest';
-import { commands, missingCommands } from '../../cli/commands.ts';
+import { commands } from '../../cli/commands.ts';
 import { runPlatter } from '../peers.ts';
 
 const ownName = { PLATTER_PROGNAME: 'platter', PLATTER_QEMU_COMPAT: '10.0' };
@@ -49,17 +49,4 @@ describe('help', () => {
     expect(stdout).toMatch(/^platter version \d+\.\d+\.\d+\n$/);
     expect(runPlatter(['-V'], { env: ownName }).stdout).toBe(stdout);
   });
-});
-
-describe.skipIf(missingCommands.length === 0)('verbs that are not here yet', () => {
-  it('are verbs of qemu-img', () => expect(commands.map(({ name }) => name)).not.toContain(missingCommands[0]));
-  for (const name of missingCommands) {
-    it(`${name} is told in one line`, () => {
-      expect(runPlatter([name, 'disk.img'], { env: ownName })).toEqual({
-        status: 1,
-        stdout: '',
-        stderr: `platter: '${name}' is not available in this version\n`,
-      });
-    });
-  }
 });
