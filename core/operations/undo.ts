@@ -1,5 +1,6 @@
 // undo: takes back the last verb that changed an image in place, as long as nothing else has written to it since.
 import { openFile } from '../block/file.ts';
+import { realPath } from '../block/journal/place.ts';
 import { lastVerb, takeBack, type TakenBack } from '../block/journal/take-back.ts';
 import type { Storage } from '../block/storage.ts';
 import { ImageError } from '../errors/image-error.ts';
@@ -25,7 +26,7 @@ export type UndoResult = TakenBack;
 export function undo(params: UndoParams, job: Job): Promise<UndoResult> {
   return Promise.resolve().then(() => {
     job.throwIfCancelled();
-    if (!params.dryRun) refuseDependents(params.path, params);
+    if (!params.dryRun) refuseOthers(params);
     return takeBack(params.path, { dryRun: params.dryRun, ...opening(params) });
   });
 }
@@ -45,7 +46,10 @@ function opening(params: UndoParams): Omit<Parameters<typeof takeBack>[1], 'dryR
   };
 }
 
-/** The verb that `undo` would take back, from a quick look; null: there is none. */
-export function undoable(path: string): Pick<UndoResult, 'verb' | 'command' | 'time'> | null {
-  return lastVerb(path);
+/** Images that were changed together are taken back together: only others that read through them count. */
+function refuseOthers({ path, dependents, force }: UndoParams): void {
+  const together = lastVerb(path)?.together ?? [];
+  const own = new Set(together.map(realPath));
+  const others = (of: string): readonly string[] => (dependents?.(of) ?? []).filter((name) => !own.has(realPath(name)));
+  for (const image of together.length === 0 ? [path] : together) refuseDependents(image, { dependents: others, force });
 }

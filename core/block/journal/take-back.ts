@@ -146,8 +146,13 @@ function oldBytes(journal: Journal): number {
   return journal.files.reduce((sum, { old }) => sum + old.reduce((bytes, { length }) => bytes + length, 0), 0);
 }
 
+export interface LastVerb extends Pick<TakenBack, 'verb' | 'command' | 'time'> {
+  /** All images that it changed (absolute paths), where it changed several. */
+  readonly together: readonly string[];
+}
+
 /** The verb that `takeBack` would take back, from a quick look; null: nothing, or nothing that could be read. Never throws for damage. */
-export function lastVerb(name: string): Pick<TakenBack, 'verb' | 'command' | 'time'> | null {
+export function lastVerb(name: string): LastVerb | null {
   const file = journalPath(name);
   if (!fs.existsSync(file)) return null;
   let storage: Storage | null = null;
@@ -160,7 +165,8 @@ export function lastVerb(name: string): Pick<TakenBack, 'verb' | 'command' | 'ti
     const mark: Pick<FileMark, 'inode' | 'born'> = { inode: stat.ino, born: stat.birthtimeNs };
     const untouched = Number(stat.size) === main.result?.size && stat.mtimeNs === main.result.modified;
     if (!untouched || !isSameFile(main, mark)) return null;
-    return { verb: journal.verb, command: journal.command, time: journal.time };
+    const { verb, command, time, group } = journal;
+    return { verb, command, time, together: group?.members ?? [] };
   } catch (error) {
     if (error instanceof ImageError) return null;
     throw error;
