@@ -2,6 +2,7 @@
 import { ImageError } from '../../core/errors/image-error.ts';
 import { undo } from '../../core/operations/undo.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
+import { chosenDependents } from '../dependents.ts';
 import { chosenPolicy } from '../gate-policy.ts';
 import { plainPath } from '../described-image.ts';
 import { prettyJson } from '../json.ts';
@@ -20,6 +21,7 @@ export const spec = defineCommand({
       long: ['dry-run'],
       meaning: 'say what would be taken back, after all checks, and change nothing',
     },
+    force: { long: ['force'], meaning: 'take it back although others are known to read through the image' },
     output: sharedOptions.output,
     quiet: sharedOptions.quiet,
     progress: sharedOptions.progress,
@@ -41,12 +43,13 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   if (file === undefined || args.operands.length > 1) throw new UsageError('Expecting one image file name', spec.name);
   const dryRun = args.has('dryRun');
   const command = startJob({ lines: wantsLines(args) });
-  const result = await undo({ path: plainPath(file), dryRun, ...chosenPolicy() }, command.job).catch(
-    (error: unknown) => {
-      if (error instanceof ImageError && !error.code.startsWith('undo/')) throw openFailure(file, error);
-      throw error;
-    },
-  );
+  const result = await undo(
+    { path: plainPath(file), dryRun, ...chosenPolicy(), ...(await chosenDependents()) },
+    command.job,
+  ).catch((error: unknown) => {
+    if (error instanceof ImageError && !error.code.startsWith('undo/')) throw openFailure(file, error);
+    throw error;
+  });
   if (output === 'json') {
     outLine(
       prettyJson({
