@@ -22,7 +22,7 @@ import { listFolder } from './folders.ts';
 import { ImageHost } from './images/image-host.ts';
 import { CatalogueKeeper } from './keep-current.ts';
 import { JobHost, type JobNews } from './jobs/job-host.ts';
-import { works, type WorkName } from './jobs/works.ts';
+import { isWork } from './jobs/works.ts';
 
 export interface WorkbenchOptions {
   readonly catalogue: Catalogue;
@@ -145,8 +145,8 @@ function makeRouter(
     },
     jobs: {
       start: job.start.handler(({ input }) => {
-        if (!(input.work in works)) throw new ImageError('job/no-work', { work: input.work });
-        return { id: jobs.start(input.work as WorkName, input.params, input.secrets) };
+        if (!isWork(input.work)) throw new ImageError('job/no-work', { work: input.work });
+        return { id: jobs.start(input.work, input.params, input.secrets) };
       }),
       list: job.list.handler(({ input }) => jobs.list(input.limit, input.offset)),
       show: job.show.handler(({ input }) => jobs.job(input.id)),

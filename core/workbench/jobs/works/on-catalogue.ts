@@ -1,0 +1,100 @@
+// Works on the catalogue and the images that it knows, which are named by their ids.
+import * as v from 'valibot';
+import { openCatalogue, type Catalogue } from '../../../catalogue/catalogue.ts';
+import { digestImage } from '../../../catalogue/digests.ts';
+import { findDatastore } from '../../../catalogue/datastores.ts';
+import { cloneImage, deleteImage, moveImage } from '../../../catalogue/files.ts';
+import { migrate, resumeMigration } from '../../../catalogue/migrate.ts';
+import { relink } from '../../../catalogue/relink.ts';
+import { placeOf } from '../../../catalogue/reread.ts';
+import { scan } from '../../../catalogue/scan/scan.ts';
+import { digestAlgorithms } from '../../../operations/digest.ts';
+import { requireWithin } from '../../fence.ts';
+import { work, type WorkContext } from './work.ts';
+
+const id = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
+const place = v.pipe(v.string(), v.minLength(1), v.maxLength(4096));
+
+/** Opens the catalogue in this thread for as long as the work lasts. */
+async function withCatalogue<Result>(
+  { catalogue: file }: WorkContext,
+  work: (catalogue: Catalogue) => Result | Promise<Result>,
+): Promise<Result> {
+  const catalogue = openCatalogue(file);
+  try {
+    return await work(catalogue);
+  } finally {
+    catalogue.close();
+  }
+}
+
+/** Images are known by ids: where they lie is held against the fence here. */
+function requireImage(catalogue: Catalogue, image: string, { fence }: WorkContext): void {
+  requireWithin(fence, placeOf(catalogue, image).file);
+}
+
+const nowhere = (): readonly string[] => [];
+
+export const worksOnCatalogue = {
+  scan: work(v.strictObject({ datastore: v.string(), everything: v.boolean() }), false, nowhere, (params, context) =>
+    withCatalogue(context, (catalogue) => scan(catalogue, params, context.job)),
+  ),
+  'digest-image': work(
+    v.strictObject({ image: id, algorithm: v.picklist(digestAlgorithms) }),
+    false,
+    nowhere,
+    ({ image, algorithm }, context) =>
+      withCatalogue(context, (catalogue) => {
+        requireImage(catalogue, image, context);
+        return digestImage(catalogue, image, algorithm, context.job);
+      }),
+  ),
+  relink: work(
+    v.strictObject({ image: id, parent: v.nullable(id), force: v.boolean() }),
+    true,
+    nowhere,
+    (params, context) =>
+      withCatalogue(context, (catalogue) => {
+        requireImage(catalogue, params.image, context);
+        return relink(catalogue, params, context.job);
+      }),
+  ),
+  move: work(v.strictObject({ image: id, target: place }), true, nowhere, ({ image, target }, context) =>
+    withCatalogue(context, async (catalogue) => {
+      requireImage(catalogue, image, context);
+      await moveImage(catalogue, image, target, context.job);
+      return placeOf(catalogue, image);
+    }),
+  ),
+  clone: work(
+    v.strictObject({ image: id, target: place, format: v.nullable(v.string()) }),
+    true,
+    nowhere,
+    ({ image, target, format }, context) =>
+      withCatalogue(context, async (catalogue) => {
+        requireImage(catalogue, image, context);
+        return placeOf(catalogue, await cloneImage(catalogue, image, target, format, context.job));
+      }),
+  ),
+  delete: work(v.strictObject({ image: id, force: v.boolean() }), true, nowhere, ({ image, force }, context) =>
+    withCatalogue(context, (catalogue) => {
+      requireImage(catalogue, image, context);
+      deleteImage(catalogue, image, force);
+      return null;
+    }),
+  ),
+  migrate: work(
+    v.strictObject({ image: id, datastore: id, folder: place, format: v.nullable(v.string()), chain: v.boolean() }),
+    true,
+    nowhere,
+    (params, context) =>
+      withCatalogue(context, (catalogue) => {
+        requireImage(catalogue, params.image, context);
+        requireWithin(context.fence, findDatastore(catalogue, params.datastore).path);
+        return migrate(catalogue, params, context.job);
+      }),
+  ),
+  'resume-migration': work(v.strictObject({ migration: id }), true, nowhere, ({ migration }, context) =>
+    withCatalogue(context, (catalogue) => resumeMigration(catalogue, migration, context.job)),
+  ),
+} as const;

@@ -1,0 +1,278 @@
+// Works on images that are named by their paths.
+import fs from 'node:fs';
+import * as v from 'valibot';
+import { openCatalogue } from '../../../catalogue/catalogue.ts';
+import { dependentsOfFile } from '../../../catalogue/lineage.ts';
+import { ImageError } from '../../../errors/image-error.ts';
+import { resolveReference } from '../../../formats/gate.ts';
+import { amend } from '../../../operations/amend.ts';
+import { check } from '../../../operations/check.ts';
+import { commit } from '../../../operations/commit.ts';
+import { compact } from '../../../operations/compact.ts';
+import { compare } from '../../../operations/compare.ts';
+import { convert } from '../../../operations/convert.ts';
+import { create } from '../../../operations/create.ts';
+import { overlay } from '../../../operations/overlay.ts';
+import { rebase } from '../../../operations/rebase.ts';
+import { resize } from '../../../operations/resize.ts';
+import { snapshot } from '../../../operations/snapshot.ts';
+import { undo } from '../../../operations/undo.ts';
+import { digest, digestAlgorithms } from '../../../operations/digest.ts';
+import {
+  byteCount,
+  filePath,
+  imageArgument,
+  optionsOf,
+  optionValues,
+  policyOf,
+  secretsOf,
+  trust,
+} from '../image-argument.ts';
+import { work, type WorkContext } from './work.ts';
+
+/** A layer below that a parameter names, seen from the image that will name it. */
+function layerOf(image: string, backing: { readonly path: string } | null): string[] {
+  return backing === null || backing.path === '' ? [] : [resolveReference(image, backing.path)];
+}
+
+const backing = v.nullable(v.strictObject({ path: filePath, format: v.nullable(v.string()) }));
+const force = v.boolean();
+
+/** Findings that the result of a check carries; all are counted. */
+const findingsKept = 500;
+
+/** Who reads through a file, as the catalogue of this job knows. */
+function askCatalogue(context: WorkContext): (path: string) => readonly string[] {
+  return (path) => {
+    const catalogue = openCatalogue(context.catalogue);
+    try {
+      return dependentsOfFile(catalogue, path);
+    } finally {
+      catalogue.close();
+    }
+  };
+}
+
+export const worksOnImages = {
+  convert: work(
+    v.strictObject({
+      source: imageArgument,
+      snapshot: v.nullable(v.string()),
+      target: filePath,
+      /** Replace a file that is there. */
+      overwrite: v.boolean(),
+      format: v.string(),
+      options: optionValues,
+      backing,
+      compress: v.boolean(),
+      salvage: v.boolean(),
+      verify: v.boolean(),
+      keepIdentity: v.boolean(),
+    }),
+    true,
+    ({ source, target, backing: below }) => [source.path, target, ...layerOf(target, below)],
+    async (params, context) => {
+      const { overwrite, source, ...rest } = params;
+      if (!overwrite) refuseExisting(params.target);
+      const asked = {
+        ...rest,
+        sources: [{ path: source.path, options: optionsOf(source, context) }],
+        existing: null,
+        targetIsZero: false,
+        offload: false,
+        sparse: 4096,
+        cache: undefined,
+        depth: 8,
+        outOfOrder: true,
+        rate: 0,
+        policy: policyOf(source, context.fence),
+        secret: secretsOf(context.secrets, source.secret),
+      };
+      return convert(asked, context.job);
+    },
+  ),
+  create: work(
+    v.strictObject({
+      target: filePath,
+      overwrite: v.boolean(),
+      format: v.string(),
+      size: v.nullable(byteCount),
+      options: optionValues,
+      backing,
+      trust,
+      secret: v.nullable(v.string()),
+    }),
+    true,
+    ({ target, backing: below }) => [target, ...layerOf(target, below)],
+    async ({ target, overwrite, secret, ...rest }, context) => {
+      if (!overwrite) refuseExisting(target);
+      const policy = policyOf(rest, context.fence);
+      const { format, size, options, backing: below } = rest;
+      const asked = {
+        path: target,
+        format,
+        size,
+        options,
+        backing: below,
+        unsafe: false,
+        policy,
+        secret: secretsOf(context.secrets, secret),
+      };
+      return create(asked, context.job);
+    },
+  ),
+  check: work(
+    v.strictObject({ image: imageArgument, repair: v.nullable(v.picklist(['leaks', 'all'])) }),
+    ({ repair }) => repair !== null,
+    ({ image }) => [image.path],
+    ({ image, repair }, context) =>
+      check(
+        { path: image.path, options: optionsOf(image, context), limit: findingsKept, repair },
+        context.job,
+        ({ text }) => {
+          context.log(text);
+        },
+      ),
+  ),
+  compare: work(
+    v.strictObject({ first: imageArgument, second: imageArgument, strict: v.boolean() }),
+    false,
+    ({ first, second }) => [first.path, second.path],
+    ({ first, second, strict }, context) => {
+      const side = (image: typeof first) => ({
+        name: image.path,
+        path: image.path,
+        options: optionsOf(image, context),
+      });
+      return compare({ first: side(first), second: side(second), strict }, context.job);
+    },
+  ),
+  digest: work(
+    v.strictObject({ image: imageArgument, algorithm: v.picklist(digestAlgorithms) }),
+    false,
+    ({ image }) => [image.path],
+    ({ image, algorithm }, context) =>
+      digest({ path: image.path, options: optionsOf(image, context), algorithm }, context.job),
+  ),
+  resize: work(
+    v.strictObject({
+      image: imageArgument,
+      bytes: byteCount,
+      by: v.picklist(['absolute', 'plus', 'minus']),
+      preallocation: v.picklist(['off', 'metadata', 'falloc', 'full']),
+      shrink: v.boolean(),
+      fixGpt: v.boolean(),
+      force,
+    }),
+    true,
+    ({ image }) => [image.path],
+    ({ image, ...rest }, context) =>
+      resize(
+        { ...rest, path: image.path, options: optionsOf(image, context), dependents: askCatalogue(context) },
+        context.job,
+      ),
+  ),
+  snapshot: work(
+    v.strictObject({
+      image: imageArgument,
+      action: v.variant('kind', [
+        v.strictObject({ kind: v.literal('create'), name: v.string() }),
+        v.strictObject({ kind: v.literal('apply'), name: v.string() }),
+        v.strictObject({ kind: v.literal('delete'), name: v.string() }),
+      ]),
+      force,
+    }),
+    true,
+    ({ image }) => [image.path],
+    ({ image, action, force: forced }, context) =>
+      snapshot(
+        {
+          path: image.path,
+          options: optionsOf(image, context),
+          action,
+          force: forced,
+          // Taking a snapshot changes nothing that an image above could see.
+          ...(action.kind === 'apply' ? { dependents: askCatalogue(context) } : {}),
+        },
+        context.job,
+      ),
+  ),
+  rebase: work(
+    v.strictObject({ image: imageArgument, backing, unsafe: v.boolean(), compress: v.boolean(), force }),
+    true,
+    ({ image, backing: below }) => [image.path, ...layerOf(image.path, below)],
+    ({ image, ...rest }, context) => {
+      const { secret } = image;
+      const base = { secret: secretsOf(context.secrets, secret) };
+      const options = optionsOf(image, context);
+      return rebase({ ...rest, path: image.path, options, base, dependents: askCatalogue(context) }, context.job);
+    },
+  ),
+  commit: work(
+    v.strictObject({ image: imageArgument, base: v.nullable(v.string()), keep: v.boolean(), rate: byteCount, force }),
+    true,
+    ({ image }) => [image.path],
+    ({ image, ...rest }, context) =>
+      commit(
+        { ...rest, path: image.path, options: optionsOf(image, context), dependents: askCatalogue(context) },
+        context.job,
+      ),
+  ),
+  amend: work(
+    v.strictObject({ image: imageArgument, values: optionValues, force }),
+    true,
+    ({ image }) => [image.path],
+    ({ image, ...rest }, context) =>
+      amend(
+        { ...rest, path: image.path, options: optionsOf(image, context), dependents: askCatalogue(context) },
+        context.job,
+      ),
+  ),
+  overlay: work(
+    v.strictObject({
+      base: imageArgument,
+      target: filePath,
+      overwrite: v.boolean(),
+      format: v.nullable(v.string()),
+      options: optionValues,
+    }),
+    true,
+    ({ base, target }) => [base.path, target],
+    ({ base, target, overwrite, format, options }, context) => {
+      if (!overwrite) refuseExisting(target);
+      const baseOptions = optionsOf(base, context);
+      const secret = secretsOf(context.secrets, base.secret);
+      return overlay({ base: base.path, baseOptions, path: target, format, options, secret }, context.job);
+    },
+  ),
+  compact: work(
+    v.strictObject({
+      image: imageArgument,
+      estimate: v.boolean(),
+      zeroUnused: v.boolean(),
+      rewrite: v.boolean(),
+      force,
+    }),
+    ({ estimate }) => !estimate,
+    ({ image }) => [image.path],
+    ({ image, ...rest }, context) =>
+      compact(
+        { ...rest, path: image.path, options: optionsOf(image, context), dependents: askCatalogue(context) },
+        context.job,
+      ),
+  ),
+  undo: work(
+    v.strictObject({ image: imageArgument, dryRun: v.boolean(), force }),
+    ({ dryRun }) => !dryRun,
+    ({ image }) => [image.path],
+    ({ image, ...rest }, context) =>
+      undo(
+        { ...rest, path: image.path, policy: policyOf(image, context.fence), dependents: askCatalogue(context) },
+        context.job,
+      ),
+  ),
+} as const;
+
+function refuseExisting(target: string): void {
+  if (fs.existsSync(target)) throw new ImageError('image/target-exists', { name: target }, { file: target });
+}
