@@ -66,6 +66,8 @@ export interface ImageRecord extends ImageEntry {
 
 /** Which images; all conditions together. */
 export interface ImageFilter {
+  /** Ids of the datastores that may be seen; null: all. */
+  readonly within?: readonly string[] | null;
   readonly datastore?: string | null;
   readonly format?: string | null;
   readonly tag?: string | null;
@@ -109,7 +111,8 @@ const entryRows = `select i.id, d.name as datastore, i.path, d.path || '/' || i.
   from image i join datastore d on d.id = i.datastore_id
   left join image_note n on n.image_id = i.id left join lineage l on l.child_id = i.id`;
 
-const conditions = `where (:datastore is null or d.name = :datastore or d.id = :datastore)
+const conditions = `where (:within is null or d.id in (select value from json_each(:within)))
+       and (:datastore is null or d.name = :datastore or d.id = :datastore)
        and (:format is null or i.format = :format)
        and (:tag is null or exists (select 1 from image_tag t where t.image_id = i.id and t.tag = :tag))
        and (:text is null or instr(lower(i.path), lower(:text)) > 0 or instr(lower(coalesce(n.name, '')), lower(:text)) > 0)
@@ -118,6 +121,7 @@ const conditions = `where (:datastore is null or d.name = :datastore or d.id = :
 
 function conditionValues(filter: ImageFilter): Values {
   return {
+    within: filter.within === undefined || filter.within === null ? null : JSON.stringify(filter.within),
     datastore: filter.datastore ?? null,
     format: filter.format ?? null,
     tag: filter.tag ?? null,

@@ -5,12 +5,11 @@ import type { Catalogue } from '../catalogue/catalogue.ts';
 import {
   addDatastore,
   findDatastore,
-  listDatastores,
   probeDatastore,
   removeDatastore,
   renameDatastore,
 } from '../catalogue/datastores.ts';
-import { countImages, imageRecord, listImages, resolveImage, writeNote, writeTags } from '../catalogue/images.ts';
+import { countImages, listImages, resolveImage, writeNote, writeTags } from '../catalogue/images.ts';
 import { allEdges, dependentsOf, findParent } from '../catalogue/lineage.ts';
 import { listProblems } from '../catalogue/problems.ts';
 import { ImageError } from '../errors/image-error.ts';
@@ -18,6 +17,7 @@ import type { FormatDriver } from '../formats/driver.ts';
 import { allDrivers } from '../formats/registry.ts';
 import { contract, type FormatFacts } from './contract.ts';
 import { requireWithin, type Fence } from './fence.ts';
+import { Scope } from './scope.ts';
 import { listFolder } from './folders.ts';
 import { ImageHost } from './images/image-host.ts';
 import { CatalogueKeeper } from './keep-current.ts';
@@ -73,6 +73,7 @@ function makeRouter(
 ) {
   const os_ = implement(contract).use(({ next }) => translated(async () => next()));
   const { program, datastores, images: image, jobs: job, sessions } = os_;
+  const scope = new Scope(catalogue, fence);
   const done = (work: () => void): null => {
     work();
     return null;
@@ -95,38 +96,40 @@ function makeRouter(
       folder: program.folder.handler(({ input }) => listFolder(fence, input.path, input.offset, input.limit)),
     },
     datastores: {
-      list: datastores.list.handler(() => listDatastores(catalogue)),
+      list: datastores.list.handler(() => scope.datastores()),
       add: datastores.add.handler(({ input }) => {
         requireWithin(fence, input.path);
         const id = addDatastore(catalogue, input);
         keeper.renew();
         return findDatastore(catalogue, id);
       }),
-      probe: datastores.probe.handler(({ input }) => probeDatastore(catalogue, input.id)),
+      probe: datastores.probe.handler(({ input }) => probeDatastore(catalogue, scope.datastore(input.id).id)),
       rename: datastores.rename.handler(({ input }) => {
-        renameDatastore(catalogue, input.id, input.name);
+        renameDatastore(catalogue, scope.datastore(input.id).id, input.name);
         return findDatastore(catalogue, input.name);
       }),
       remove: datastores.remove.handler(({ input }) =>
         done(() => {
-          removeDatastore(catalogue, input.id);
+          removeDatastore(catalogue, scope.datastore(input.id).id);
           keeper.renew();
         }),
       ),
       problems: datastores.problems.handler(({ input }) => {
-        const problems = listProblems(catalogue);
+        const names = new Set(scope.datastores().map(({ name }) => name));
+        const problems = listProblems(catalogue).filter(({ datastore }) => names.has(datastore));
         return { problems: problems.slice(input.offset, input.offset + input.limit), total: problems.length };
       }),
     },
     images: {
-      list: image.list.handler(({ input }) => ({
-        images: listImages(catalogue, input),
-        total: countImages(catalogue, input),
-      })),
-      show: image.show.handler(({ input }) => imageRecord(catalogue, input.id)),
-      find: image.find.handler(({ input }) => imageRecord(catalogue, resolveImage(catalogue, input.text))),
+      list: image.list.handler(({ input }) => {
+        const filter = { ...input, within: scope.ids() };
+        return { images: listImages(catalogue, filter), total: countImages(catalogue, filter) };
+      }),
+      show: image.show.handler(({ input }) => scope.record(input.id)),
+      find: image.find.handler(({ input }) => scope.record(resolveImage(catalogue, input.text))),
       write: image.write.handler(({ input }) => {
-        const { id, name, note, addTags, removeTags } = input;
+        const { name, note, addTags, removeTags } = input;
+        const id = scope.image(input.id);
         if (name !== undefined || note !== undefined) {
           writeNote(catalogue, id, {
             ...(name === undefined ? {} : { name }),
@@ -134,14 +137,18 @@ function makeRouter(
           });
         }
         writeTags(catalogue, id, { add: addTags, remove: removeTags });
-        return imageRecord(catalogue, id);
+        return scope.record(id);
       }),
-      dependents: image.dependents.handler(({ input }) => dependentsOf(catalogue, input.id)),
+      dependents: image.dependents.handler(({ input }) =>
+        dependentsOf(catalogue, scope.image(input.id)).filter((id) => scope.sees(id)),
+      ),
       edges: image.edges.handler(({ input }) => {
-        const edges = allEdges(catalogue);
+        const edges = allEdges(catalogue).filter(({ childId }) => scope.sees(childId));
         return { edges: edges.slice(input.offset, input.offset + input.limit), total: edges.length };
       }),
-      parents: image.parents.handler(({ input }) => findParent(catalogue, input.id)),
+      parents: image.parents.handler(({ input }) =>
+        findParent(catalogue, scope.image(input.id)).filter(({ imageId }) => scope.sees(imageId)),
+      ),
     },
     jobs: {
       start: job.start.handler(({ input }) => {

@@ -137,7 +137,9 @@ export class JobHost {
 
   /** Newest first. */
   list(limit: number, offset: number): JobRecord[] {
-    return this.#store.list(limit, offset).map((record) => this.#live(record));
+    // What others did outside of the fence is none of its business.
+    const pid = this.#fence.roots === null ? null : process.pid;
+    return this.#store.list(limit, offset, pid).map((record) => this.#live(record));
   }
 
   lines(id: string, after: number, limit: number): JobLine[] {

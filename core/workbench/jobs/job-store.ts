@@ -109,13 +109,14 @@ export class JobStore {
     return row === null ? null : recordOf(row);
   }
 
-  /** Newest first. */
-  list(limit: number, offset: number): JobRecord[] {
+  /** Newest first; with `pid` those of one program only. */
+  list(limit: number, offset: number, pid: number | null = null): JobRecord[] {
     return this.#catalogue.database
-      .all<JobRow>('select * from job order by created_at desc, rowid desc limit :limit offset :offset', {
-        limit,
-        offset,
-      })
+      .all<JobRow>(
+        `select * from job where :pid is null or pid = :pid
+         order by created_at desc, rowid desc limit :limit offset :offset`,
+        { limit, offset, pid },
+      )
       .map(recordOf);
   }
 

@@ -9,6 +9,11 @@ import http from 'node:http';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
+import { openCatalogue } from '../../../core/catalogue/catalogue.ts';
+import { addDatastore } from '../../../core/catalogue/datastores.ts';
+import { resolveImage } from '../../../core/catalogue/images.ts';
+import { scan } from '../../../core/catalogue/scan/scan.ts';
+import { silentJob } from '../../../core/job.ts';
 import { contract, type Contract } from '../../../core/workbench/contract.ts';
 import type { JobNews } from '../../../core/workbench/jobs/job-host.ts';
 import { describeWith, mustRun } from '../../peers.ts';
@@ -211,6 +216,44 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     ]);
     expect(await client.images.edges({ offset: 0, limit: 10 })).toMatchObject({ total: 2 });
     expect(await client.datastores.problems({ offset: 0, limit: 10 })).toMatchObject({ total: 0 });
+  });
+
+  it('shows nothing of what the catalogue knows outside of the root', async () => {
+    const hidden = path.join(root, 'hidden');
+    fs.mkdirSync(hidden);
+    mustRun(
+      'qemu-img',
+      ['create', '-q', '-f', 'qcow2', '-b', path.join(store, 'disk.qcow2'), '-F', 'qcow2', 'above.qcow2'],
+      {
+        cwd: hidden,
+      },
+    );
+    const whole = openCatalogue(path.join(root, 'catalogue.db'));
+    addDatastore(whole, { path: hidden, name: 'hidden' });
+    await scan(whole, { datastore: 'hidden' }, silentJob);
+    const above = resolveImage(whole, 'above.qcow2');
+    whole.close();
+    expect((await client.datastores.list()).map(({ name }) => name)).toEqual(['second']);
+    const all = { datastore: null, format: null, tag: null, text: null, problems: false, offset: 0, limit: 100 };
+    expect((await client.images.list(all)).images.map((one) => one.path)).not.toContain('above.qcow2');
+    for (const call of [
+      client.images.show({ id: above }),
+      client.images.find({ text: 'above.qcow2' }),
+      client.images.write({ id: above, note: 'x' }),
+      client.images.parents({ id: above }),
+      client.datastores.probe({ id: 'hidden' }),
+      client.datastores.remove({ id: 'hidden' }),
+    ]) {
+      await expect(call).rejects.toMatchObject({
+        data: { code: expect.stringMatching(/^(image|datastore)\/unknown$/) as string },
+      });
+    }
+    const base = await client.images.find({ text: 'disk.qcow2' });
+    expect(base.childList.map(({ childId }) => childId)).not.toContain(above);
+    expect(await client.images.dependents({ id: base.id })).not.toContain(above);
+    expect((await client.images.edges({ offset: 0, limit: 100 })).edges.map(({ childId }) => childId)).not.toContain(
+      above,
+    );
   });
 
   it('notices what other programs do to a datastore', async () => {

@@ -37,7 +37,10 @@ const nowhere = (): readonly string[] => [];
 
 export const worksOnCatalogue = {
   scan: work(v.strictObject({ datastore: v.string(), everything: v.boolean() }), false, nowhere, (params, context) =>
-    withCatalogue(context, (catalogue) => scan(catalogue, params, context.job)),
+    withCatalogue(context, (catalogue) => {
+      requireWithin(context.fence, findDatastore(catalogue, params.datastore).path);
+      return scan(catalogue, params, context.job);
+    }),
   ),
   'digest-image': work(
     v.strictObject({ image: id, algorithm: v.picklist(digestAlgorithms) }),
