@@ -12,11 +12,18 @@ import { positionCoded } from '../position-coded.ts';
 import { scratchFolder } from '../scratch.ts';
 import { chosenSeed, SeededRandom } from '../seeded-random.ts';
 import { withFailingFiles } from './failing-files.ts';
-import { fillings, type VerbRow } from './verbs.ts';
+import { fillings, verbRows, type VerbRow } from './verbs.ts';
 
 const long = process.env.PLATTER_LONG === '1';
 const project = path.resolve(import.meta.dirname, '..', '..');
-const killsInLongMode = 300;
+/** For each verb in the long mode, over all its rows. */
+const killsPerVerb = Number(process.env.PLATTER_KILLS ?? 300);
+
+function killsOf(row: VerbRow): number {
+  const rows = verbRows.filter(({ argv }) => argv[0] === row.argv[0]);
+  return Math.ceil(killsPerVerb / rows.length);
+}
+
 const checkedByQemu = ['qcow2', 'vmdk', 'vdi', 'vhdx'];
 
 /** What the guest sees: the size, and every 4 KiB that are not zeroes with their place. */
@@ -280,7 +287,7 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
             expect(whole.status, whole.stderr).toBe(0);
             changes = Number(fs.readFileSync(counted, 'utf8'));
           }
-          const rounds = long ? killsInLongMode : (row.few?.[1] ?? 1);
+          const rounds = long ? killsOf(row) : (row.few?.[1] ?? 1);
           let killed = 0;
           for (let round = 0; round < rounds; round++) {
             start();
