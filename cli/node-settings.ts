@@ -68,7 +68,7 @@ const formatSettings: Readonly<Record<string, Readonly<Record<string, SettingTyp
   luks: { 'key-secret': 'text' },
   qcow: encryptSettings,
   ova: { disk: 'text' },
-  qcow2: { ...encryptSettings, 'lazy-refcounts': 'bool' },
+  qcow2: { ...encryptSettings, 'lazy-refcounts': 'bool', 'pass-discard-snapshot': 'bool' },
   vpc: { force_size_calc: 'text' },
 };
 
@@ -125,8 +125,8 @@ const overlapChecks: readonly string[] = [
  *   their own, and hold a table from the moment it is read.
  * - `overlap-check`, `overlap-check.*`: what is about to be written is held against all metadata, whatever is said: that costs nothing
  *   that could be saved, and only ever stops a write that would destroy the image.
- * - `pass-discard-*`, `discard-no-unref`: `off` is what is done here (clusters that are given up stay in the file until they are used
- *   again); `on` is refused, as `compact` is what gives their room back.
+ * - `pass-discard-request`, `pass-discard-other`, `discard-no-unref`: `off` is what is done here (clusters that are given up stay in the
+ *   file until they are used again); `on` is refused, as `compact` is what gives their room back.
  */
 function takeQcow2Tuning(level: Level): void {
   const sizes = ['cache-size', 'l2-cache-size', 'refcount-cache-size'].map((name) => level.takeSize(name));
@@ -145,7 +145,7 @@ function takeQcow2Tuning(level: Level): void {
   const interval = level.takeNumber('cache-clean-interval') ?? 0;
   if (interval < 0 || interval > 0xffff_ffff) throw refuse('Cache clean interval too big');
   takeOverlapCheck(level);
-  for (const name of ['pass-discard-request', 'pass-discard-snapshot', 'pass-discard-other', 'discard-no-unref']) {
+  for (const name of ['pass-discard-request', 'pass-discard-other', 'discard-no-unref']) {
     if (level.takeBool(name) === true) {
       throw refuse(`'${name}=on' is not available: the room of clusters that are given up is given back by 'compact'`);
     }

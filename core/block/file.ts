@@ -179,6 +179,14 @@ class FileStorage implements Storage {
     this.noteWritten(offset, length);
   }
 
+  discard(offset: HostOffset, length: number): void {
+    this.#checkWritable(offset, length);
+    const inside = Math.min(offset + length, this.size) - offset;
+    if (inside <= 0 || this.#device) return;
+    this.#known = null;
+    this.#changing('storage/write', offset, () => this.#punch(offset, inside));
+  }
+
   provide(offset: HostOffset, length: number, how: Provision): void {
     this.#checkWritable(offset, length);
     if (length === 0) return;

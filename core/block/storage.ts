@@ -41,6 +41,11 @@ export interface Storage {
   extentAt(offset: HostOffset, limit: number): StorageExtent;
   /** Makes a stretch read as zeroes and gives its space back where the host can; grows the file if it lies past the end. */
   zeroAt(offset: HostOffset, length: number): void;
+  /**
+   * Nothing refers to this stretch any more, and what says so lasts: its space may be given back now, later (after a change that could
+   * still be taken back), or never. It reads as anything. Absent: never.
+   */
+  discard?(offset: HostOffset, length: number): void;
   /** Provides space for a stretch (`falloc`: reserved; `full`: zeroes written). The file grows to hold it. */
   provide(offset: HostOffset, length: number, how: Provision): void;
   /** Bytes the host has set aside for this file (`st_blocks * 512`); `size` where that has no meaning. */

@@ -25,6 +25,8 @@ const pageSize = 4096;
 const longZero = MiB;
 /** Writes are held in pieces of this size. */
 const longWrite = 4 * MiB;
+/** Stretches remembered to be given back at the end; what comes after them stays. */
+const mostDiscards = 1024 * 1024;
 
 export class JournaledStorage implements Storage {
   readonly name: string;
@@ -44,6 +46,8 @@ export class JournaledStorage implements Storage {
   /** Pages as they will be when the changes held back are made. */
   readonly #pages = new Map<number, Uint8Array>();
   #unflushed = false;
+  /** Stretches that nothing refers to once the change is done. */
+  #discards: { readonly offset: number; readonly length: number }[] = [];
 
   constructor(inner: Storage, journal: UndoJournal, id: number, role: string) {
     this.inner = inner;
@@ -130,6 +134,24 @@ export class JournaledStorage implements Storage {
     this.size = this.inner.size;
   }
 
+  /** Once the change cannot be taken back; what is kept for that is kept here. */
+  discard(offset: HostOffset, length: number): void {
+    this.#journal.checkUsable();
+    if (this.#discards.length < mostDiscards) this.#discards.push({ offset, length });
+  }
+
+  /** The change is done, and nothing can put it back any more. */
+  giveSpaceBack(): void {
+    const discards = this.#discards;
+    this.#discards = [];
+    try {
+      for (const { offset, length } of discards) this.inner.discard?.(offset, length);
+    } catch (error) {
+      // The change itself is done; the space stays taken, which harms nobody.
+      if (!(error instanceof ImageError)) throw error;
+    }
+  }
+
   provide(offset: HostOffset, length: number, how: Provision): void {
     this.#begin(offset);
     if (length === 0) return;
@@ -169,7 +191,9 @@ export class JournaledStorage implements Storage {
 
   /** A changed file stays open until the journal ends: something may have to be put back. */
   close(): void {
-    if (!this.touched || !this.#journal.watching) this.inner.close();
+    if (this.touched && this.#journal.watching) return;
+    this.giveSpaceBack();
+    this.inner.close();
   }
 
   /** The changes held back were made, or will never be. */

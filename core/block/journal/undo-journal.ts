@@ -243,6 +243,7 @@ export class UndoJournal {
         writer.close();
       } else writer.remove();
     }
+    if (!kept) for (const file of this.#files) file.giveSpaceBack();
     this.#end();
     return kept;
   }

@@ -156,7 +156,7 @@ export function createQcow2(request: CreateRequest): void {
 
   const state = new Qcow2State(storage, { writable: true, forRepair: false });
   state.dataFile = dataFile;
-  const metadata = new Qcow2Metadata(state, { lazyRefcounts: false, waits: false });
+  const metadata = new Qcow2Metadata(state, { lazyRefcounts: false, givesSnapshotsBack: true, waits: false });
   metadata.growL1(size);
   const node = new Qcow2WritableNode(state, null, metadata);
   if (backing !== null) node.setBacking(backing);

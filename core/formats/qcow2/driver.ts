@@ -12,7 +12,7 @@ import { createQcow2 } from './create.ts';
 import { chooseEncryption, openEncryption } from './encryption.ts';
 import { qcow2Facts } from './facts.ts';
 import { measureQcow2 } from './measure.ts';
-import { Qcow2Metadata } from './metadata.ts';
+import { Qcow2Metadata, type MetadataOptions } from './metadata.ts';
 import { Qcow2Node } from './node.ts';
 import { qcow2Options } from './options.ts';
 import { repairQcow2 } from './repair.ts';
@@ -47,7 +47,7 @@ function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
     if (backing !== null) opened.push(backing);
     if (!request.writable) return new Qcow2Node(state, backing);
     if (request.forRepair) return new Qcow2RepairNode(state, backing);
-    const metadata = new Qcow2Metadata(state, { lazyRefcounts: runtime.lazyRefcounts, waits: true });
+    const metadata = new Qcow2Metadata(state, { ...runtime, waits: true });
     if (state.dirty) repairDirty(metadata);
     return new Qcow2WritableNode(state, backing, metadata);
   } catch (error) {
@@ -68,18 +68,24 @@ function openDataFile(state: Qcow2State, { gate, withBacking, writable }: OpenRe
   else state.openDataFile = open;
 }
 
-/** `lazy-refcounts` in place of what the header says. Throws `request/invalid-value`, `request/invalid-option`. */
-function runtimeOptions(runtime: OpenRequest['runtime']): { lazyRefcounts: boolean | null } {
+/**
+ * `lazy-refcounts` in place of what the header says; `pass-discard-snapshot`: the room of deleted snapshots is given back. Throws
+ * `request/invalid-value`, `request/invalid-option`.
+ */
+function runtimeOptions(runtime: OpenRequest['runtime']): Omit<MetadataOptions, 'waits'> {
   let lazyRefcounts: boolean | null = null;
+  let givesSnapshotsBack = true;
   for (const [name, value] of Object.entries(runtime)) {
     if (name === 'encrypt.key-secret' || name === 'encrypt.format') continue;
-    if (name !== 'lazy-refcounts') throw new ImageError('request/invalid-option', { name });
+    if (name !== 'lazy-refcounts' && name !== 'pass-discard-snapshot')
+      throw new ImageError('request/invalid-option', { name });
     if (value !== 'on' && value !== 'off') {
       throw new ImageError('request/invalid-value', { reason: `Parameter '${name}' expects 'on' or 'off'`, name });
     }
-    lazyRefcounts = value === 'on';
+    if (name === 'lazy-refcounts') lazyRefcounts = value === 'on';
+    else givesSnapshotsBack = value === 'on';
   }
-  return { lazyRefcounts };
+  return { lazyRefcounts, givesSnapshotsBack };
 }
 
 /** What the tables of an encrypted image point to is decrypted, also where nothing was ever written. */

@@ -1,6 +1,7 @@
 // The metadata of an image opened for writing: allocated, changed in memory, and written in the order that survives a power cut.
 import { alignUp } from '../../block/units.ts';
 import { ImageError, type Where } from '../../errors/image-error.ts';
+import { ClusterCounts } from './cluster-counts.ts';
 import { writeHeader, writeHeaderFields } from './header-write.ts';
 import { l2OffsetAt } from './l2.ts';
 import { l1EntriesFor, packedLength, packedOffset, entryOffset } from './layout.ts';
@@ -20,6 +21,8 @@ const pendingFreeLimit = 65536;
 export interface MetadataOptions {
   /** What the opener says in place of the header; null: what the header says. */
   readonly lazyRefcounts: boolean | null;
+  /** The room of what only a deleted snapshot held goes back to the host. */
+  readonly givesSnapshotsBack: boolean;
   /** False: no step waits for the disk. For a file that nobody knows yet. */
   readonly waits: boolean;
 }
@@ -41,14 +44,18 @@ export class Qcow2Metadata {
   #l1To = 0;
   /** Where the next compressed cluster may start, in a cluster that is begun; 0: none is. */
   #packedEnd = 0;
+  /** Clusters that became free, where their space is to be given back; null: it stays. */
+  #givenUp: ClusterCounts | null = null;
   #lazy: boolean;
   #changing = false;
   readonly #waits: boolean;
+  readonly givesSnapshotsBack: boolean;
 
   /** Throws `qcow2/table-beyond-file` and what reading the snapshot table throws. */
   constructor(state: Qcow2State, options: MetadataOptions) {
     this.state = state;
     this.#waits = options.waits;
+    this.givesSnapshotsBack = options.givesSnapshotsBack;
     this.#lazy = (options.lazyRefcounts ?? state.lazyRefcounts) && state.version >= 3;
     this.refcounts = this.#newRefcounts();
     this.#guard = new OverlapGuard(state, () => this.refcounts.blocks.table);
@@ -128,9 +135,44 @@ export class Qcow2Metadata {
   close(): void {
     const clean =
       !this.refcounts.blocks.blocksDirty && this.state.tables.dirty.size === 0 && this.#l1From >= this.#l1To;
-    if (!this.#changing || !clean || this.#pendingFree.length > 0) return;
-    this.#wait();
-    this.markClean();
+    if (!clean || this.#pendingFree.length > 0) return;
+    if (this.#changing) {
+      this.#wait();
+      this.markClean();
+    }
+    this.#giveSpaceBack();
+  }
+
+  /** From now on the space of clusters that become free goes back to the host, when all is done. */
+  willGiveSpaceBack(): void {
+    const { storage, layout } = this.state;
+    this.#givenUp ??= new ClusterCounts(Math.ceil(storage.size / layout.clusterSize), storage.name);
+  }
+
+  /** Nothing refers to this cluster any more, or will not once everything is on disk. */
+  noteFree(cluster: number): void {
+    if (this.#givenUp !== null && cluster < this.#givenUp.size) this.#givenUp.mark(cluster);
+  }
+
+  /** Everything is on disk. What was taken again meanwhile is left alone. */
+  #giveSpaceBack(): void {
+    const { storage, layout } = this.state;
+    const { clusterSize } = layout;
+    let first = 0;
+    let end = 0;
+    const give = (): void => {
+      if (end > first) storage.discard?.(first * clusterSize, (end - first) * clusterSize);
+    };
+    for (const [cluster] of this.#givenUp?.counted() ?? []) {
+      if (cluster * clusterSize >= storage.size || this.refcounts.get(cluster) !== 0) continue;
+      if (cluster !== end) {
+        give();
+        first = cluster;
+      }
+      end = cluster + 1;
+    }
+    give();
+    this.#givenUp = null;
   }
 
   /** Takes the dirty bit away: everything is on disk. */
@@ -426,6 +468,7 @@ export class Qcow2Metadata {
         }
         this.refcounts.set(cluster, left);
         if (left > 0) continue;
+        this.noteFree(cluster);
         this.#guard.remove(cluster);
         this.state.tables.forget(cluster * clusterSize);
         if (Math.floor(this.#packedEnd / clusterSize) === cluster) this.#packedEnd = 0;

@@ -33,6 +33,7 @@ export function resizeQcow2(node: Qcow2WritableNode, view: View, size: number, p
   bitmaps?.fitTo(size);
   // From here on until they are committed, nobody believes the bitmaps.
   metadata.beforeGuestChange();
+  if (size < before) metadata.willGiveSpaceBack();
   if (size < before) shrink(node, view, size, before);
   else grow(node, view, size, before, preallocation);
   bitmaps?.commit();

@@ -114,6 +114,7 @@ export function deleteSnapshot(node: WritableNode, id: string, job: Job): void {
   const doomed = found(state, snapshots.find((snapshot) => snapshot.id === id) ?? null, id);
   const stored = loadL1(state, doomed);
   const kept = snapshots.filter((snapshot) => snapshot !== doomed).map((snapshot) => keptRow(state, snapshot));
+  if (metadata.givesSnapshotsBack) metadata.willGiveSpaceBack();
   succeed(metadata, (successor) => {
     const tableHome = successor.reserve(tableOf(kept, state.storage.name).length);
     const references = new References(state);

@@ -127,6 +127,7 @@ export class Successor {
         throw new ImageError('qcow2/refcount-overflow', detail, this.#where(cluster));
       }
       setRefcount(this.#blockForChange(index).bytes, refcountOrder, at, value);
+      if (value === 0) this.#metadata.noteFree(cluster);
     }
   }
 

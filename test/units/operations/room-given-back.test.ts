@@ -1,0 +1,80 @@
+// Room in the middle of the file that a smaller disk or a deleted snapshot leaves free: the host has it back, unless undo needs it.
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect, it } from 'vitest';
+import type { OpenOptions, UndoMode } from '../../../core/formats/open.ts';
+import { silentJob } from '../../../core/job.ts';
+import { resize } from '../../../core/operations/resize.ts';
+import { snapshot } from '../../../core/operations/snapshot.ts';
+import { undo } from '../../../core/operations/undo.ts';
+import { describeWith, mustRun, runQemuImg } from '../../peers.ts';
+import { scratchFolder } from '../../scratch.ts';
+
+const MiB = 1024 * 1024;
+const scratch = scratchFolder('room');
+let count = 0;
+
+const allocated = (file: string): number => fs.statSync(file).blocks * 512;
+
+/** 8 MiB of what goes stand before 1 MiB of what stays. */
+function newImage(): string {
+  const file = path.join(scratch, `${count++}.qcow2`);
+  mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', 'cluster_size=4k', file, '64M']);
+  mustRun('qemu-io', ['-c', 'write -P 1 32M 8M', '-c', 'write -P 2 0 1M', file]);
+  return file;
+}
+
+async function shrink(file: string, undo: UndoMode): Promise<void> {
+  const options: OpenOptions = { format: 'qcow2', undo };
+  await resize(
+    { path: file, options, bytes: 16 * MiB, by: 'absolute', preallocation: 'off', shrink: true, fixGpt: false },
+    silentJob,
+  );
+}
+
+function expectSound(file: string): void {
+  expect(runQemuImg(['check', '-f', 'qcow2', file]).status).toBe(0);
+  expect(mustRun('qemu-io', ['-r', '-c', 'read -P 2 0 1M', file])).not.toContain('failed');
+}
+
+describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'room that is free now', () => {
+  it.each(['none', 'rollback'] as const)('resize --shrink gives it back (journal: %s)', async (mode) => {
+    const file = newImage();
+    const before = allocated(file);
+    await shrink(file, mode);
+    expect(before - allocated(file)).toBeGreaterThanOrEqual(8 * MiB);
+    // It stands before data that is in use: the file itself cannot have become shorter by it.
+    expect(fs.statSync(file).size).toBeGreaterThan(8 * MiB);
+    expectSound(file);
+  });
+
+  it('resize --shrink leaves it where undo is kept, and undo has it all', async () => {
+    const file = newImage();
+    const plain = path.join(scratch, 'before.raw');
+    mustRun('qemu-img', ['convert', '-O', 'raw', file, plain]);
+    await shrink(file, 'keep');
+    expect(allocated(file)).toBeGreaterThan(8 * MiB);
+    expectSound(file);
+    await undo({ path: file, dryRun: false }, silentJob);
+    expect(runQemuImg(['compare', file, plain]).status).toBe(0);
+    expectSound(file);
+  });
+
+  it.each([
+    ['on', 8 * MiB],
+    ['off', 0],
+  ] as const)('snapshot -d with pass-discard-snapshot=%s', async (setting, least) => {
+    const file = path.join(scratch, `${count++}.qcow2`);
+    mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', 'cluster_size=4k', file, '64M']);
+    mustRun('qemu-io', ['-c', 'write -P 1 0 8M', file]);
+    mustRun('qemu-img', ['snapshot', '-c', 'then', file]);
+    mustRun('qemu-io', ['-c', 'write -P 2 0 8M', file]);
+    const before = allocated(file);
+    const options: OpenOptions = { format: 'qcow2', undo: 'rollback', runtime: { 'pass-discard-snapshot': setting } };
+    await snapshot({ path: file, options, action: { kind: 'delete', name: 'then' } }, silentJob);
+    const given = before - allocated(file);
+    expect(given).toBeGreaterThanOrEqual(least);
+    if (least === 0) expect(given).toBeLessThan(MiB);
+    expectSound(file);
+  });
+});
