@@ -6,6 +6,7 @@ import {
   listDatastores,
   probeDatastore,
   removeDatastore,
+  setAlert,
   renameDatastore,
   type Datastore,
 } from '../../core/catalogue/datastores.ts';
@@ -24,7 +25,8 @@ export const spec = defineCommand({
   name: 'datastore',
   summary: 'keep an eye on folders of images: add, scan, list, show, problems, rename, remove',
   opensImages: false,
-  operands: 'add FOLDER [NAME] | scan [NAME…] | list | show NAME | problems | rename NAME NEW | remove NAME',
+  operands:
+    'add FOLDER [NAME] | scan [NAME…] | list | show NAME | problems | rename NAME NEW | alert NAME PERCENT | remove NAME',
   options: {
     everything: {
       long: ['everything'],
@@ -44,6 +46,7 @@ export const spec = defineCommand({
   examples: [
     ['datastore add /srv/images', 'make the folder a datastore and scan it'],
     ['datastore list', 'capacity, use and over-commitment of each'],
+    ['datastore alert nas 150', 'promise at most one and a half times the capacity before it is a problem'],
     ['datastore problems', 'broken chains, images that cannot be opened, identities that stand twice'],
   ],
 });
@@ -75,13 +78,17 @@ export async function run(args: Args): Promise<number> {
         expectOperands(operands, 2, 2);
         renameDatastore(catalogue, operands[0] ?? '', operands[1] ?? '');
         return 0;
+      case 'alert':
+        expectOperands(operands, 2, 2);
+        setAlert(catalogue, operands[0] ?? '', readPercent(operands[1] ?? ''));
+        return 0;
       case 'remove':
         expectOperands(operands, 1, 1);
         removeDatastore(catalogue, operands[0] ?? '');
         return 0;
       default:
         throw new UsageError(
-          `Unknown action '${verb}' (expecting add, scan, list, show, problems, rename or remove)`,
+          `Unknown action '${verb}' (expecting add, scan, list, show, problems, rename, alert or remove)`,
           spec.name,
         );
     }
@@ -100,6 +107,13 @@ export function openForCommand(): Catalogue {
     );
   }
   return catalogue;
+}
+
+/** `120` or `120%`: 120 % of the capacity may be promised. */
+function readPercent(text: string): number {
+  const percent = /^\d{1,6}(\.\d+)?%?$/.test(text) ? Number.parseFloat(text) : NaN;
+  if (!(percent >= 1 && percent <= 100_000)) throw new UsageError(`Invalid percentage '${text}'`, spec.name);
+  return percent / 100;
 }
 
 function expectOperands(operands: readonly string[], least: number, most: number): void {

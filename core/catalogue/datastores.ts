@@ -182,6 +182,12 @@ export function renameDatastore(catalogue: Catalogue, nameOrId: string, name: st
   });
 }
 
+/** Sets the over-commitment above which the datastore is a problem: 1 is all that is promised fits. Throws `datastore/unknown`. */
+export function setAlert(catalogue: Catalogue, nameOrId: string, ratio: number): void {
+  const { id } = findDatastore(catalogue, nameOrId);
+  catalogue.database.run('update datastore set alert_ratio = :ratio where id = :id', { id, ratio });
+}
+
 /** Looks again what the datastore lies on and can do. Throws `datastore/unknown`. */
 export function probeDatastore(catalogue: Catalogue, nameOrId: string): Datastore {
   const { id, path: folder } = findDatastore(catalogue, nameOrId);

@@ -119,15 +119,18 @@ export function newTarget(target: string, options: NewTargetOptions = {}): NewTa
   };
 }
 
-/**
- * Removes what a run that was killed left of a new image at `target`. Only for one who knows that nobody else is writing it now.
- */
-export function removeLeftovers(target: string): void {
+/** What runs that were killed left of a new image at `target`; also what somebody is writing of it now. */
+export function leftoversOf(target: string): string[] {
   const folder = path.dirname(target);
   const begin = `.${path.basename(target).slice(0, 200)}.partial-`;
-  for (const name of fs.existsSync(folder) ? fs.readdirSync(folder) : []) {
-    if (name.startsWith(begin) && /^[0-9a-f]{8}$/.test(name.slice(begin.length))) fs.rmSync(path.join(folder, name));
-  }
+  return (fs.existsSync(folder) ? fs.readdirSync(folder) : [])
+    .filter((name) => name.startsWith(begin) && /^[0-9a-f]{8}$/.test(name.slice(begin.length)))
+    .map((name) => path.join(folder, name));
+}
+
+/** Removes them. Only for one who knows that nobody else is writing it now. */
+export function removeLeftovers(target: string): void {
+  for (const file of leftoversOf(target)) fs.rmSync(file, { force: true });
 }
 
 function inPlaceTarget(target: string, options: NewTargetOptions): NewTarget {

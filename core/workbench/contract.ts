@@ -112,6 +112,10 @@ export const contract = {
     add: oc.input(v.strictObject({ path: filePath, name: v.nullable(name) })).output(output<Datastore>()),
     probe: oc.input(v.strictObject({ id: name })).output(output<Datastore>()),
     rename: oc.input(v.strictObject({ id: name, name })).output(output<Datastore>()),
+    /** Above this over-commitment (1: all that is promised fits) it is a problem. */
+    alert: oc
+      .input(v.strictObject({ id: name, ratio: v.pipe(v.number(), v.minValue(0.01), v.maxValue(1000)) }))
+      .output(output<Datastore>()),
     remove: oc.input(v.strictObject({ id: name })).output(output<null>()),
     problems: oc
       .input(v.strictObject({ offset, limit }))
@@ -167,6 +171,9 @@ export const contract = {
     pause: oc.input(v.strictObject({ id: name })).output(output<null>()),
     resume: oc.input(v.strictObject({ id: name })).output(output<null>()),
     forget: oc.input(v.strictObject({ id: name })).output(output<null>()),
+    /** What an interrupted job left of the file that it was making; `tidy` removes it. */
+    leftovers: oc.input(v.strictObject({ id: name })).output(output<readonly string[]>()),
+    tidy: oc.input(v.strictObject({ id: name })).output(output<readonly string[]>()),
     /** What becomes of every job from now on. */
     news: oc.output(eventIterator(output<JobNews>())),
   },

@@ -8,6 +8,7 @@ import {
   probeDatastore,
   removeDatastore,
   renameDatastore,
+  setAlert,
 } from '../catalogue/datastores.ts';
 import { countImages, listImages, resolveImage, writeNote, writeTags } from '../catalogue/images.ts';
 import { allEdges, dependentsOf, findParent } from '../catalogue/lineage.ts';
@@ -108,6 +109,11 @@ function makeRouter(
         renameDatastore(catalogue, scope.datastore(input.id).id, input.name);
         return findDatastore(catalogue, input.name);
       }),
+      alert: datastores.alert.handler(({ input }) => {
+        const { id } = scope.datastore(input.id);
+        setAlert(catalogue, id, input.ratio);
+        return scope.datastore(id);
+      }),
       remove: datastores.remove.handler(({ input }) =>
         done(() => {
           removeDatastore(catalogue, scope.datastore(input.id).id);
@@ -162,6 +168,8 @@ function makeRouter(
       pause: job.pause.handler(({ input }) => done(() => jobs.pause(input.id))),
       resume: job.resume.handler(({ input }) => done(() => jobs.resume(input.id))),
       forget: job.forget.handler(({ input }) => done(() => jobs.forget(input.id))),
+      leftovers: job.leftovers.handler(({ input }) => jobs.leftovers(input.id)),
+      tidy: job.tidy.handler(({ input }) => jobs.tidy(input.id)),
       news: job.news.handler(({ signal }) => newsOf(jobs, signal)),
     },
     sessions: {

@@ -1,12 +1,14 @@
 // The jobs of a program: queued by device, one thread each, paused, cancelled, remembered.
 import { EventEmitter } from 'node:events';
-import { Worker } from 'node:worker_threads';
+import fs from 'node:fs';
+import { Worker, type ResourceLimits } from 'node:worker_threads';
 import * as v from 'valibot';
 import type { Catalogue } from '../../catalogue/catalogue.ts';
 import { deviceOf } from '../../catalogue/storage/devices.ts';
 import { mountOf } from '../../catalogue/storage/mounts.ts';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
 import type { Progress } from '../../job.ts';
+import { leftoversOf } from '../../operations/target.ts';
 import path from 'node:path';
 import { requireChange, requireWithin, type Fence } from '../fence.ts';
 import { askToStop, askToWait, isWaiting, letGoOn, newControl, type ControlWords } from './control.ts';
@@ -45,10 +47,17 @@ const resourceLimits = { maxOldGenerationSizeMb: 1024, maxYoungGenerationSizeMb:
 const slowDevice = 1;
 const quickDevice = 3;
 
+/** The file that a job makes, if it makes one. */
+function targetOf(params: unknown): string | null {
+  if (typeof params !== 'object' || params === null || !('target' in params)) return null;
+  return typeof params.target === 'string' ? params.target : null;
+}
+
 /** Runs jobs. One per program; `close` ends them. */
 export class JobHost {
   readonly #catalogue: Catalogue;
   readonly #fence: Fence;
+  readonly #resourceLimits: ResourceLimits;
   readonly #store: JobStore;
   readonly #news = new EventEmitter<{ news: [JobNews] }>();
   readonly #waiting: RunningJob[] = [];
@@ -56,7 +65,12 @@ export class JobHost {
   readonly #limits = new Map<string, number>();
   #closed = false;
 
-  constructor(catalogue: Catalogue, fence: Fence = { roots: null, readOnly: false }) {
+  constructor(
+    catalogue: Catalogue,
+    fence: Fence = { roots: null, readOnly: false },
+    limits: ResourceLimits = resourceLimits,
+  ) {
+    this.#resourceLimits = limits;
     this.#catalogue = catalogue;
     this.#fence = fence;
     this.#store = new JobStore(catalogue);
@@ -146,6 +160,29 @@ export class JobHost {
     return this.#store.lines(id, after, limit);
   }
 
+  /**
+   * What an interrupted job left of the file that it was making; nothing while another job makes the same one. Throws `job/unknown`.
+   */
+  leftovers(id: string): string[] {
+    const { state, params } = this.job(id);
+    const target = targetOf(params);
+    if (state !== 'interrupted' || target === null) return [];
+    const others = [...this.#waiting, ...this.#running.values()];
+    return others.some((job) => targetOf(job.params) === target) ? [] : leftoversOf(target);
+  }
+
+  /** Removes `leftovers`; gives what was removed. Throws `job/unknown`, `access/*`. */
+  tidy(id: string): string[] {
+    const files = this.leftovers(id);
+    if (files.length === 0) return [];
+    requireChange(this.#fence);
+    for (const file of files) {
+      requireWithin(this.#fence, file);
+      fs.rmSync(file, { force: true });
+    }
+    return files;
+  }
+
   /** Hears of every job until the returned function is called. */
   onNews(listener: (news: JobNews) => void): () => void {
     this.#news.on('news', listener);
@@ -231,7 +268,7 @@ export class JobHost {
     const task: ThreadTask = { work, params, control, secrets, catalogue: this.#catalogue.path, fence: this.#fence };
     const worker = new Worker(new URL(file, import.meta.url), {
       workerData: task,
-      resourceLimits,
+      resourceLimits: this.#resourceLimits,
       name: `${work} ${id}`,
     });
     job.worker = worker;

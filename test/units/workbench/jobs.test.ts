@@ -102,10 +102,13 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'jobs', () => {
     host.pause(id);
     expect(host.job(id).state).toBe('paused');
     // What is under way is finished; then nothing moves.
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    const before = seen.filter(({ kind }) => kind === 'progress').length;
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    expect(seen.filter(({ kind }) => kind === 'progress')).toHaveLength(before);
+    const moves = (): number => seen.filter(({ kind }) => kind === 'progress').length;
+    let before = -1;
+    while (before !== moves()) {
+      before = moves();
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+    expect(host.job(id).state).toBe('paused');
     host.resume(id);
     expect((await host.whenOver(id)).state).toBe('done');
     stop();
@@ -175,6 +178,33 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'jobs', () => {
     store.setState(id, 'running');
     expect(new JobStore(catalogue).markInterrupted()).toEqual([id]);
     expect(store.one(id)?.state).toBe('interrupted');
+    const target = file('half.qcow2');
+    const half = store.add('convert', { target });
+    catalogue.database.run('update job set pid = :pid where id = :id', { id: half, pid: gone });
+    fs.writeFileSync(file('.half.qcow2.partial-0123abcd'), 'half of it');
+    fs.writeFileSync(file('.half.qcow2.other'), 'of somebody else');
+    expect(host.leftovers(half)).toEqual([]);
+    expect(new JobStore(catalogue).markInterrupted()).toEqual([half]);
+    expect(host.tidy(half)).toEqual([file('.half.qcow2.partial-0123abcd')]);
+    expect(fs.readdirSync(root).filter((name) => name.startsWith('.half'))).toEqual(['.half.qcow2.other']);
+  });
+});
+
+describe('a job that needs too much memory', () => {
+  it('ends with a code, and the program goes on', async () => {
+    const root = scratchFolder('jobs-memory');
+    fs.writeFileSync(path.join(root, 'a.raw'), Buffer.alloc(1024 * 1024, 5));
+    const catalogue = openCatalogue(path.join(root, 'catalogue.db'));
+    const work = { image: plainImage(path.join(root, 'a.raw')), algorithm: 'sha512' };
+    const poor = new JobHost(catalogue, { roots: null, readOnly: false }, { maxOldGenerationSizeMb: 4 });
+    expect(await poor.whenOver(poor.start('digest', work))).toMatchObject({
+      state: 'failed',
+      error: { code: 'job/memory' },
+    });
+    const rich = new JobHost(catalogue);
+    expect(await rich.whenOver(rich.start('digest', work))).toMatchObject({ state: 'done' });
+    await Promise.all([poor.close(), rich.close()]);
+    catalogue.close();
   });
 });
 

@@ -186,6 +186,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     });
     const { id } = await client.datastores.add({ path: store, name: 'first' });
     expect(await client.datastores.rename({ id, name: 'second' })).toMatchObject({ name: 'second' });
+    expect(await client.datastores.alert({ id, ratio: 0.01 })).toMatchObject({ alertRatio: 0.01 });
     const job = await client.jobs.start({ work: 'scan', params: { datastore: id, everything: false } });
     await over(job.id);
     expect(await client.datastores.probe({ id })).toMatchObject({ images: 5 });
@@ -321,6 +322,8 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     for (const call of ['cancel', 'pause', 'resume'] as const) {
       await expect(client.jobs[call]({ id })).rejects.toMatchObject({ data: { code: 'job/over' } });
     }
+    expect(await client.jobs.leftovers({ id })).toEqual([]);
+    expect(await client.jobs.tidy({ id })).toEqual([]);
     await client.jobs.forget({ id });
     await expect(client.jobs.show({ id })).rejects.toMatchObject({ data: { code: 'job/unknown' } });
     const thief = await client.jobs.start({
