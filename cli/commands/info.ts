@@ -101,7 +101,7 @@ function furtherJson({ further, undo }: ImageInfo): Record<string, Json> {
   if (further === null && undo === null) return {};
   const last =
     undo === null ? {} : { undo: { verb: undo.verb, description: undo.command, time: Math.floor(undo.time / 1000) } };
-  return { platter: { ...(further === null ? {} : (dashed(further) as Record<string, Json>)), ...last } };
+  return { platter: { ...(further === null ? {} : (dashed(further))), ...last } };
 }
 
 /** The files that qemu-img opens to describe an image: not an external data file. */

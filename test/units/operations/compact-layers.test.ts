@@ -1,5 +1,4 @@
 // compact of images that hold more than a plain disk: layers below, snapshots, compressed and encrypted clusters; and what is refused.
-import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
@@ -9,80 +8,11 @@ import { writeGuest } from '../../../core/block/write.ts';
 import { openImage } from '../../../core/formats/open.ts';
 import { silentJob } from '../../../core/job.ts';
 import { check } from '../../../core/operations/check.ts';
-import { compact, type CompactParams, type CompactResult } from '../../../core/operations/compact.ts';
 import { create, type CreateParams } from '../../../core/operations/create.ts';
 import { describeWith, mustRun, runQemuImg } from '../../peers.ts';
-import { scratchFolder } from '../../scratch.ts';
 
-const folder = scratchFolder('compact');
-const at = { cwd: folder };
-const KiB = 1024;
-const MiB = 1024 * KiB;
-
-function compacted(name: string, format: string | null, how: Partial<CompactParams> = {}): Promise<CompactResult> {
-  const params = {
-    path: path.join(folder, name),
-    options: { format },
-    estimate: false,
-    zeroUnused: false,
-    rewrite: false,
-  };
-  return compact({ ...params, ...how }, silentJob);
-}
-
-function lengthOf(name: string): number {
-  return fs.statSync(path.join(folder, name)).size;
-}
-
-function digest(file: string): string {
-  return crypto
-    .createHash('sha256')
-    .update(fs.readFileSync(path.join(folder, file)))
-    .digest('hex');
-}
-
-/** A disk whose blocks stand in another order in the file than on the disk, half of them zeroes by now. */
-const writes = [
-  'write -q -P 3 20M 5M',
-  'write -q -P 1 0 5M',
-  'write -q -P 2 10M 5M',
-  'write -q -P 0 0 4M',
-  'write -q -P 0 21M 4M',
-  'write -q -P 0 12M 300k',
-];
-
-function make(format: string, options: string, name: string, commands: readonly string[] = writes, size = '30M'): void {
-  if (format === 'qcow') {
-    // qemu-io writes to it as slowly as can be.
-    make('raw', '', `${name}.from`, commands, size);
-    mustRun('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow', '-S', '0', `${name}.from`, name], at);
-    return;
-  }
-  const given = options === '' ? [] : ['-o', options];
-  mustRun('qemu-img', ['create', '-q', '-f', format, ...given, name, size], at);
-  mustRun('qemu-io', ['-f', format, ...commands.flatMap((command) => ['-c', command]), name], at);
-}
-
-function toRaw(format: string, name: string, raw: string): void {
-  mustRun('qemu-img', ['convert', '-f', format, '-O', 'raw', name, raw], at);
-}
-
-function sameDisk(format: string, name: string, raw: string): void {
-  const { status, stdout, stderr } = runQemuImg(['compare', '-f', format, '-F', 'raw', name, raw], at);
-  expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: 'Images are identical.\n', stderr: '' });
-}
-
-/** Nothing is wrong with the image, for us and for qemu-img. */
-async function sound(format: string, name: string): Promise<void> {
-  if (['qcow2', 'vdi', 'vhdx', 'vmdk'].includes(format)) {
-    const { status, stderr } = runQemuImg(['check', '-q', '-f', format, name], at);
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-  }
-  if (format === 'raw') return;
-  const options = { format, guestData: false };
-  const found = await check({ path: path.join(folder, name), options, limit: 9, repair: null }, silentJob);
-  expect(found).toMatchObject({ corruptions: 0, leaks: 0, errors: 0, findings: [] });
-}
+import { KiB, MiB } from '../../../core/block/units.ts';
+import { at, compacted, digest, folder, lengthOf, make, sameDisk, sound, toRaw } from './compact-disks.ts';
 
 /** By ourselves: qemu-img measures the machine first, and gives up on a busy one. */
 async function makeEncrypted(

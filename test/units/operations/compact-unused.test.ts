@@ -6,32 +6,10 @@ import path from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { silentJob } from '../../../core/job.ts';
 import { check } from '../../../core/operations/check.ts';
-import { compact, type CompactParams, type CompactResult } from '../../../core/operations/compact.ts';
 import { describeWith, mustRun, peer, runPeer } from '../../peers.ts';
-import { scratchFolder } from '../../scratch.ts';
 
-const folder = scratchFolder('compact');
-const at = { cwd: folder };
-const KiB = 1024;
-const MiB = 1024 * KiB;
-
-function compacted(name: string, format: string | null, how: Partial<CompactParams> = {}): Promise<CompactResult> {
-  const params = {
-    path: path.join(folder, name),
-    options: { format },
-    estimate: false,
-    zeroUnused: false,
-    rewrite: false,
-  };
-  return compact({ ...params, ...how }, silentJob);
-}
-
-function digest(file: string): string {
-  return crypto
-    .createHash('sha256')
-    .update(fs.readFileSync(path.join(folder, file)))
-    .digest('hex');
-}
+import { MiB } from '../../../core/block/units.ts';
+import { at, compacted, digest, folder } from './compact-disks.ts';
 
 const formats = ['raw', 'qcow2', 'vdi', 'vpc', 'vhdx', 'vmdk', 'qcow'];
 
