@@ -179,8 +179,9 @@ describe('the engine', () => {
   it('is synchronous below the copy plane', () => {
     const below = core.filter(
       ({ name }) =>
-        ['core/errors', 'core/bytes', 'core/block', 'core/formats', 'core/guest'].some((folder) => within(name, folder)) &&
-        !within(name, 'core/block/copy'),
+        ['core/errors', 'core/bytes', 'core/block', 'core/formats', 'core/guest'].some((folder) =>
+          within(name, folder),
+        ) && !within(name, 'core/block/copy'),
     );
     const waiting = below.filter(({ text }) =>
       /\basync\b|\bawait\b|\bnew Promise\b|\bPromise\s*[.<]/.test(codeOf(text)),

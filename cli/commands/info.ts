@@ -101,7 +101,7 @@ function furtherJson({ further, undo }: ImageInfo): Record<string, Json> {
   if (further === null && undo === null) return {};
   const last =
     undo === null ? {} : { undo: { verb: undo.verb, description: undo.command, time: Math.floor(undo.time / 1000) } };
-  return { platter: { ...(further === null ? {} : (dashed(further))), ...last } };
+  return { platter: { ...(further === null ? {} : dashedFacts(further)), ...last } };
 }
 
 /** The files that qemu-img opens to describe an image: not an external data file. */
@@ -147,7 +147,11 @@ function clockOf({ vmClockNanoseconds }: SnapshotFacts): { seconds: number; nano
 function dashed(value: FactValue): Json {
   if (isList(value)) return value.map(dashed);
   if (typeof value !== 'object') return value;
-  return Object.fromEntries(Object.entries(value).map(([key, entry]) => [key.replaceAll(' ', '-'), dashed(entry)]));
+  return dashedFacts(value);
+}
+
+function dashedFacts(tree: FactTree): Record<string, Json> {
+  return Object.fromEntries(Object.entries(tree).map(([key, entry]) => [key.replaceAll(' ', '-'), dashed(entry)]));
 }
 
 function isList(value: FactValue): value is readonly FactValue[] {

@@ -134,7 +134,12 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
 
   try {
     job.progress({ phase: 'copy', done: 0, total });
-    const planRules = { chunk, targetBacking: request.targetBacking, fully: request.sparse === 0, leaves: request.leaves };
+    const planRules = {
+      chunk,
+      targetBacking: request.targetBacking,
+      fully: request.sparse === 0,
+      leaves: request.leaves,
+    };
     for (const step of plan(request.parts, planRules, damaged)) {
       job.throwIfCancelled();
       if (step.kind === 'keep') {

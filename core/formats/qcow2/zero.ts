@@ -41,7 +41,8 @@ export function zeroRange(
   if (bounds === null) return null;
   const hasBelow = state.backingReference !== null;
   const always = how.always === true;
-  if (state.version < 3) return hasBelow || how.keepSpace || always ? null : releaseRange(view, metadata, range, how.size);
+  if (state.version < 3)
+    return hasBelow || how.keepSpace || always ? null : releaseRange(view, metadata, range, how.size);
   metadata.beforeGuestChange();
   const { l2Coverage } = layout;
   let at = bounds.start;
