@@ -210,7 +210,7 @@ describeWith({ peers: ['qemu-img', 'vmdkinfo', '7z'] }, 'writing vmdk', () => {
   it.each(['twoGbMaxExtentFlat', 'twoGbMaxExtentSparse'])(
     '%s grows into further files and out of them',
     (subformat) => {
-      const file = createDisk(folder, `split-${subformat}.vmdk`, { size: 2048 * MiB + MiB, options: { subformat } });
+      const file = createDisk(folder, `over-${subformat}.vmdk`, { size: 2048 * MiB + MiB, options: { subformat } });
       const edge = 2048 * MiB;
       const far = 4096 * MiB;
       const node = openWritable(file);
