@@ -354,12 +354,15 @@ export class Qcow2Metadata {
     this.flush();
     const { blocks } = this.refcounts;
     for (;;) {
-      const dropped = blocks.dropEmptyLast();
-      if (dropped === null) break;
-      this.#guard.remove(dropped);
+      const dropped = blocks.dropEmpty();
+      if (dropped.length === 0) break;
+      for (const cluster of dropped) this.#guard.remove(cluster);
       this.flush();
-      // Counted in an earlier block, it is free now that no table points to it.
-      if (blocks.block(Math.floor(dropped / layout.refcountBlockEntries)) !== null) this.refcounts.set(dropped, 0);
+      for (const cluster of dropped) {
+        this.noteFree(cluster);
+        // Counted in another block, it is free now that no table points to it; that block may be empty by it.
+        if (blocks.block(Math.floor(cluster / layout.refcountBlockEntries)) !== null) this.refcounts.set(cluster, 0);
+      }
     }
     this.flush();
     const end = (blocks.lastUsed() + 1) * layout.clusterSize;

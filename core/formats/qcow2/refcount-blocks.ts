@@ -94,25 +94,33 @@ export class RefcountBlocks {
   }
 
   /**
-   * Takes the last block out of the table if it counts nothing, or nothing but itself. Returns its cluster, which is free once the table
-   * is on disk; null: it is of use. The first block stays.
+   * Takes the blocks out of the table that count nothing, or nothing but themselves. Returns their clusters, which are free once the table
+   * is on disk. The first block stays.
    */
-  dropEmptyLast(): number | null {
-    const { refcountBlockEntries: perBlock, refcountOrder, clusterSize } = this.#state.layout;
-    const index = this.lastBlock();
-    const block = index <= 0 ? null : this.block(index);
-    if (block === null) return null;
-    const own = this.blockOffset(index) / clusterSize;
-    for (let i = 0; i < perBlock; i++) {
-      if (index * perBlock + i !== own && getRefcount(block, refcountOrder, i) !== 0) return null;
+  dropEmpty(): number[] {
+    const { clusterSize } = this.#state.layout;
+    const dropped: number[] = [];
+    for (let index = this.lastBlock(); index > 0; index--) {
+      const block = this.block(index);
+      if (block === null || !this.#isEmpty(index, block)) continue;
+      dropped.push(this.blockOffset(index) / clusterSize);
+      this.#dirty.delete(index);
+      this.#clean.drop(index);
+      this.table[index * 2] = 0;
+      this.table[index * 2 + 1] = 0;
+      this.#tableFrom = Math.min(this.#tableFrom, index);
+      this.#tableTo = Math.max(this.#tableTo, index + 1);
     }
-    this.#dirty.delete(index);
-    this.#clean.drop(index);
-    this.table[index * 2] = 0;
-    this.table[index * 2 + 1] = 0;
-    this.#tableFrom = Math.min(this.#tableFrom, index);
-    this.#tableTo = Math.max(this.#tableTo, index + 1);
-    return own;
+    return dropped;
+  }
+
+  #isEmpty(index: number, block: Uint8Array): boolean {
+    const { refcountBlockEntries: perBlock, refcountOrder, clusterSize } = this.#state.layout;
+    const own = this.blockOffset(index) / clusterSize - index * perBlock;
+    for (let i = 0; i < perBlock; i++) {
+      if (i !== own && getRefcount(block, refcountOrder, i) !== 0) return false;
+    }
+    return true;
   }
 
   /**

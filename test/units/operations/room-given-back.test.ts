@@ -32,6 +32,22 @@ async function shrink(file: string, undo: UndoMode): Promise<void> {
   );
 }
 
+/** Refcount blocks (of 64 refcounts of 64 bits) that count nothing but, possibly, themselves. */
+function uselessBlocks(file: string): number[] {
+  const bytes = fs.readFileSync(file);
+  const [cluster, perBlock] = [512, 64];
+  const table = Number(bytes.readBigUInt64BE(48));
+  const entries = (bytes.readUInt32BE(56) * cluster) / 8;
+  const useless: number[] = [];
+  for (let index = 0; index < entries; index++) {
+    const at = Number(bytes.readBigUInt64BE(table + 8 * index));
+    if (at === 0) continue;
+    const counts = Array.from({ length: perBlock }, (_, i) => bytes.readBigUInt64BE(at + 8 * i));
+    if (counts.every((count, i) => count === 0n || index * perBlock + i === at / cluster)) useless.push(index);
+  }
+  return useless;
+}
+
 function expectSound(file: string): void {
   expect(runQemuImg(['check', '-f', 'qcow2', file]).status).toBe(0);
   expect(mustRun('qemu-io', ['-r', '-c', 'read -P 2 0 1M', file])).not.toContain('failed');
@@ -57,6 +73,15 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'room that is free now', () => 
     expectSound(file);
     await undo({ path: file, dryRun: false }, silentJob);
     expect(runQemuImg(['compare', file, plain]).status).toBe(0);
+    expectSound(file);
+  });
+
+  it('resize --shrink leaves no refcount block that counts nothing, wherever it is', async () => {
+    const file = path.join(scratch, `${count++}.qcow2`);
+    mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', 'cluster_size=512,refcount_bits=64', file, '24M']);
+    mustRun('qemu-io', [16, 0, 20, 12, 8].flatMap((at) => ['-c', `write -P 2 ${at}M 1M`]).concat(file));
+    await shrink(file, 'none');
+    expect(uselessBlocks(file)).toEqual([]);
     expectSound(file);
   });
 
