@@ -1,8 +1,14 @@
 // From a description to what is opened: the file, its format, the settings, and the layers that it names itself.
+import { ImageError } from '../core/errors/image-error.ts';
 import { hasScheme } from '../core/formats/gate.ts';
-import { openImage, type OpenOptions, type SettingsBelow } from '../core/formats/open.ts';
+import {
+  openImage,
+  type OpenedBacking,
+  type OpenedImage,
+  type OpenOptions,
+  type SettingsBelow,
+} from '../core/formats/open.ts';
 import { findDriver } from '../core/formats/registry.ts';
-import type { BlockNode } from '../core/block/node.ts';
 import { Level, refuse, type Description } from './description.ts';
 import type { Json } from './json.ts';
 import {
@@ -69,7 +75,7 @@ function readImage(level: Level, base: OpenOptions): ReadImage {
   level.refuseRest(`Block format '${stated ?? 'raw'}' does not support the option`);
   const cache = settings.cache ?? below.cache;
   const opened = backing !== null && !('settings' in backing) ? backing : null;
-  const isPlain = Object.keys(shown).length === 0 && (opened === null || opened.node === null) && dataFile === null;
+  const isPlain = Object.keys(shown).length === 0 && (opened === null || opened.backing.node === null);
   return {
     path: below.path,
     options: {
@@ -80,7 +86,7 @@ function readImage(level: Level, base: OpenOptions): ReadImage {
       ...(cache === null ? {} : { cache }),
       ...(Object.keys(runtime).length === 0 ? {} : { runtime }),
       ...(dataFile === null ? {} : { files: { 'data-file': dataFile } }),
-      ...(opened === null ? {} : { backing: { node: opened.node } }),
+      ...(opened === null ? {} : { backing: opened.backing }),
       ...(backing !== null && 'settings' in backing ? { below: backing.settings } : {}),
     },
     strong: isPlain
@@ -134,7 +140,7 @@ function readDataFile(level: Level, writable: boolean): string | null {
 
 /** A layer that a description puts below, or what it says of the one that the image names. */
 type DescribedBacking =
-  { readonly node: BlockNode | null; readonly strong: Json } | { readonly settings: SettingsBelow };
+  { readonly backing: OpenedBacking; readonly strong: Json } | { readonly settings: SettingsBelow };
 
 function readBacking(level: Level, format: string | null, base: OpenOptions): DescribedBacking | null {
   if (format !== null && findDriver(format)?.hasBacking !== true) return null;
@@ -142,15 +148,26 @@ function readBacking(level: Level, format: string | null, base: OpenOptions): De
   if (given === null || given === '') {
     level.take('backing');
     if (given === '') warn('Use of "backing": "" is deprecated; use "backing": null instead');
-    return { node: null, strong: null };
+    return { backing: { node: null }, strong: null };
   }
   if (given !== undefined) throw refuse(`Cannot find device='${given}' nor node-name='${given}'`);
   const below = level.below('backing');
   if (below === null) return null;
   if (!below.names('file') && !below.has('driver')) return { settings: readSettingsBelow(below) };
   const { path, options, strong } = readImage(below, { ...base, format: null, writable: false });
-  const { node, driver } = openImage(path, options);
-  return { node, strong: strong ?? { driver: driver.id, file: { driver: 'file', filename: path } } };
+  const { node, driver } = openBelow(path, options);
+  const backing = { node, from: { path, options } };
+  return { backing, strong: strong ?? { driver: driver.id, file: { driver: 'file', filename: path } } };
+}
+
+/** Throws `gate/backing`, as where the image itself names the layer. */
+function openBelow(path: string, options: OpenOptions): OpenedImage {
+  try {
+    return openImage(path, options);
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    throw new ImageError('gate/backing', { reason: error.message, name: path }, error.where, error);
+  }
 }
 
 /** `backing.encrypt.key-secret=…`: the image itself says which file that is. */

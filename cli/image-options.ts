@@ -5,6 +5,7 @@ import type { OpenOptions } from '../core/formats/open.ts';
 import { driverNamed } from '../core/formats/registry.ts';
 import { plainPath, readDescription } from './described-image.ts';
 import { describeJson, describeWords, type Description } from './description.ts';
+import { tellUnasked } from './finding.ts';
 import { chosenPolicy } from './gate-policy.ts';
 import { flatJson } from './json.ts';
 import { CommandError, openFailure } from './print.ts';
@@ -72,6 +73,7 @@ export function nameImage(name: string, how: NamingOptions = {}): NamedImage {
     ...chosenUndo(),
     ...(how.cache === undefined ? {} : { cache: how.cache }),
     ...(how.writable === true ? { writable: true } : {}),
+    tell: tellUnasked,
     ...(how.secret === undefined ? {} : { secret: how.secret }),
     ...(how.disk === undefined || how.disk === null ? {} : { runtime: { disk: how.disk } }),
   };

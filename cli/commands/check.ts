@@ -2,13 +2,13 @@
 import { ImageError } from '../../core/errors/image-error.ts';
 import { check, type CheckParams, type CheckResult } from '../../core/operations/check.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
+import { tellFinding } from '../finding.ts';
 import { cacheMode, nameImage } from '../image-options.ts';
 import { prettyJson, type Json } from '../json.ts';
-import { actsAsQemuImg } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { fixedDigits } from '../rounding.ts';
-import { CommandError, complain, err, openFailure, outLine, UsageError } from '../print.ts';
+import { CommandError, openFailure, outLine, UsageError } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 
 export const spec = defineCommand({
@@ -91,16 +91,7 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
       onCopy,
       relink: args.has('relink'),
     };
-    result = await check(params, command.job, (finding) => {
-      // What QEMU reports as an error of its own, not as a finding.
-      if (actsAsQemuImg && finding.code === 'qcow2/snapshot-table') {
-        complain(finding.text);
-        return;
-      }
-      const { file: at, offset, field } = finding.where;
-      const where = `${at ?? ''}${offset === undefined ? '' : `+0x${offset.toString(16)}`}${field === undefined ? '' : ` ${field}`}`;
-      err(`${finding.text}${actsAsQemuImg || where === '' ? '' : ` [${finding.code} at ${where}]`}\n`);
-    });
+    result = await check(params, command.job, tellFinding);
   } catch (error) {
     if (error instanceof ImageError && error.code === 'check/unsupported') {
       throw new CommandError(error.message, { exitCode: unsupported });

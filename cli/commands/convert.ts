@@ -15,6 +15,7 @@ import { actsAsQemuImg, programName } from '../level.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, openSentence, outLine, warn } from '../print.ts';
+import { warnOfGuessedRaw } from '../probed-raw.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { readSnapshotName } from '../snapshot-name.ts';
 import { humanSize, parseSize } from '../size.ts';
@@ -159,7 +160,9 @@ export async function run(args: Arguments<Key>): Promise<number> {
   });
   let result: ConvertResult;
   try {
-    result = await convert(params, command.job);
+    result = await convert(params, command.job, (driver) => {
+      warnOfGuessedRaw(params.target, params.existing?.format, driver);
+    });
     command.end(true);
   } catch (error) {
     command.end(false);

@@ -46,6 +46,8 @@ export interface OpenRequest {
    * `runtime` says which. Absent: there are none.
    */
   readonly secret?: SecretSource | undefined;
+  /** Hears what was found and mended in an image that had to be repaired before it could be opened for writing. */
+  readonly tell?: ((finding: Finding) => void) | undefined;
   /** False: no guest byte will be asked for (info, check): an encrypted image opens without its passphrase. Absent: true. */
   readonly guestData?: boolean | undefined;
 }

@@ -7,7 +7,7 @@ import { settleJournal } from '../block/journal/settle.ts';
 import type { BlockNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
 import { ImageError } from '../errors/image-error.ts';
-import type { FormatDriver, OpenGate } from './driver.ts';
+import type { Finding, FormatDriver, OpenGate } from './driver.ts';
 import { followFiles, resolveReference, type GatePolicy } from './gate.ts';
 import { driverNamed, probeStorage } from './registry.ts';
 
@@ -25,6 +25,8 @@ export interface OpenOptions {
   readonly forRepair?: boolean;
   /** Hands out the passphrases of encrypted images, this one and those below it. Absent: there are none. */
   readonly secret?: SecretSource | undefined;
+  /** Hears what was found and mended in an image that its last writer did not close, when it is opened for writing. */
+  readonly tell?: ((finding: Finding) => void) | undefined;
   /** False: no guest byte will be asked for; encrypted images open without their passphrases. Default true. */
   readonly guestData?: boolean;
   /** Settings for the layer that the image names, where they are its own: the secret's name. */
@@ -57,6 +59,8 @@ export interface SettingsBelow {
 /** Stands in for the layer that an image names. */
 export interface OpenedBacking {
   readonly node: BlockNode | null;
+  /** How it was opened, for who has to open it again (`openedAgain`). Absent: it cannot be. */
+  readonly from?: { readonly path: string; readonly options: OpenOptions };
 }
 
 /** An open image: its node, the driver that made it, and whether the format was stated or guessed. */
@@ -72,6 +76,14 @@ export interface OpenedImage {
  */
 export function openImage(path: string, options: OpenOptions = {}): OpenedImage {
   return openLayer(path, options, []);
+}
+
+/** `options` with the layer that they put below opened anew, with those below that; as they are where they put none. Throws as `openImage`. */
+export function openedAgain(options: OpenOptions): OpenOptions {
+  const from = options.backing?.from;
+  if (from === undefined) return options;
+  const { node } = openImage(from.path, { ...openedAgain(from.options), writable: false });
+  return { ...options, backing: { node, from } };
 }
 
 function openLayer(path: string, options: OpenOptions, above: readonly Storage[]): OpenedImage {
@@ -149,6 +161,7 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
     runtime: options.runtime ?? {},
     forRepair: options.forRepair === true,
     secret: options.secret,
+    tell: options.tell,
     guestData: options.guestData,
   });
   opening = false;
@@ -171,12 +184,14 @@ function closingOnFailure<T>(storage: Storage, work: () => T): T {
 }
 
 /** How the layer below an image opened with `options` is opened: what goes for the whole chain, and what was said of that layer. */
-export function optionsBelow({ policy, share, cache, secret, guestData, undo, below }: OpenOptions): OpenOptions {
+export function optionsBelow(options: OpenOptions): OpenOptions {
+  const { policy, share, cache, secret, tell, guestData, undo, below } = options;
   return {
     ...(policy === undefined ? {} : { policy }),
     share: share === true,
     cache,
     secret,
+    tell,
     undo,
     ...(guestData === undefined ? {} : { guestData }),
     ...below,

@@ -3,15 +3,15 @@ import { copyGuest } from '../block/copy/copy.ts';
 import { identityOfName } from '../block/host/opening.ts';
 import { lend } from '../block/lent.ts';
 import { isWritable, type BackingReference, type BlockNode, type WritableNode } from '../block/node.ts';
-import { readGuest, readRun, resolveOne } from '../block/read.ts';
-import { KiB } from '../block/units.ts';
+import { readRun, resolveOne } from '../block/read.ts';
 import { writeGuest } from '../block/write.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from '../formats/driver.ts';
 import { resolveReference } from '../formats/gate.ts';
-import { openImage, optionsBelow, type OpenOptions } from '../formats/open.ts';
-import { driverNamed, probe } from '../formats/registry.ts';
+import { openedAgain, openImage, optionsBelow, type OpenOptions } from '../formats/open.ts';
+import { driverNamed } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
+import { wouldBecome } from './guessed-raw.ts';
 import { changeInPlace, type InPlaceOptions } from './in-place.ts';
 
 export interface CommitParams {
@@ -45,6 +45,10 @@ interface Layer {
   readonly size: number;
   /** What it says of the layer below. */
   readonly backing: BackingReference | null;
+  /** The format of the layer below, where the image or a description states one. */
+  readonly formatBelow: string | null;
+  /** The layer below is one that a description put there. */
+  readonly described: boolean;
 }
 
 /**
@@ -65,16 +69,19 @@ export async function commit(
   const { force } = params;
   const others = dependentsBeside(layers, params.dependents);
   let isOpen = false;
+  let open: OpenOptions | null = null;
   try {
+    open = openedAgain(base.options);
     return await changeInPlace(
       base.path,
-      { verb: 'commit', open: { ...base.options, format: base.format }, dependents: others, force },
+      { verb: 'commit', open: { ...open, format: base.format }, dependents: others, force },
       (image) => {
         isOpen = true;
         return commitInto(image.node, layers.slice(0, depth), params, job);
       },
     );
   } catch (error) {
+    open?.backing?.node?.close();
     if (isOpen || !(error instanceof ImageError) || error.code.startsWith('in-place/')) throw error;
     throw new ImageError('commit/open', { name: base.path, reason: error.message }, error.where, error);
   }
@@ -82,10 +89,6 @@ export async function commit(
 
 /** The chain, looked at read-only: who is to be opened how. */
 function survey({ path, options }: CommitParams, opened: (driver: FormatDriver) => void): Layer[] {
-  if (options.backing !== undefined && options.backing.node !== null) {
-    options.backing.node.close();
-    throw new ImageError('commit/described', {}, { file: path });
-  }
   const { node, driver } = openImage(path, { ...options, writable: false });
   try {
     opened(driver);
@@ -94,8 +97,17 @@ function survey({ path, options }: CommitParams, opened: (driver: FormatDriver) 
     let file = path;
     for (let layer: BlockNode | null = node; layer !== null; layer = layer.backing) {
       const { backing } = driverNamed(layer.format).facts(layer);
-      layers.push({ path: file, format: layer.format, options: layerOptions, size: layer.size, backing });
-      layerOptions = optionsBelow(layerOptions);
+      const from: { readonly options: OpenOptions } | undefined = layerOptions.backing?.from;
+      layers.push({
+        path: file,
+        format: layer.format,
+        options: layerOptions,
+        size: layer.size,
+        backing,
+        formatBelow: from === undefined ? (backing?.format ?? null) : (from.options.format ?? null),
+        described: from !== undefined,
+      });
+      layerOptions = from?.options ?? optionsBelow(layerOptions);
       file = layer.backing?.name ?? '';
     }
     return layers;
@@ -153,6 +165,10 @@ async function commitInto(
 ): Promise<CommitResult> {
   const drops = params.keep || params.base !== null;
   const relinks = base.identityFollowsContent === true;
+  // A link is renewed by the name in the image; a description may mean another file.
+  if (relinks && upper.some(({ described }) => described)) {
+    throw new ImageError('commit/described', {}, { file: params.path });
+  }
   const chain: BlockNode[] = [];
   /** Opens the layer over `below`, and those above it; then does the work. */
   const climb = async (depth: number, below: BlockNode): Promise<CommitResult> => {
@@ -183,26 +199,6 @@ async function commitInto(
   return await climb(upper.length - 1, lend(base));
 }
 
-/**
- * A base whose format nobody stated is raw because of how it begins and ends. What is written must not make it look like an image: the
- * guest decides what that is, and whoever opens the base next would follow the names in it. Throws `commit/would-change-format`.
- */
-function refuseNewFormat(base: WritableNode, top: BlockNode): void {
-  const head = new Uint8Array(Math.min(top.size, 64 * KiB));
-  readGuest(top, head, 0);
-  const last = base.size > top.size ? base : top;
-  const tail = new Uint8Array(Math.min(last.size, KiB));
-  readGuest(last, tail, last.size - tail.length);
-  let found: string | null;
-  try {
-    found = probe(head, tail, last.size).id;
-  } catch (error) {
-    if (!(error instanceof ImageError)) throw error;
-    found = null;
-  }
-  if (found !== 'raw') throw new ImageError('commit/would-change-format', { found: found ?? '' }, { file: base.name });
-}
-
 /** `chain`: the open layers above the base, the lowest first. */
 async function copyDown(
   base: WritableNode,
@@ -220,7 +216,10 @@ async function copyDown(
       base.flush();
     });
   }
-  if (base.format === 'raw' && (upper.at(-1)?.backing?.format ?? null) === null) refuseNewFormat(base, top);
+  if (base.format === 'raw' && (upper.at(-1)?.formatBelow ?? null) === null) {
+    const found = wouldBecome(base, [{ source: top, start: 0 }]);
+    if (found !== null) throw new ImageError('commit/would-change-format', { found }, { file: base.name });
+  }
   if (base.identityFollowsContent === true) renewLinks(base, upper, chain);
   try {
     const counts = await copyGuest(

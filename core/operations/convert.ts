@@ -16,6 +16,7 @@ import { withoutUnused } from '../guest/unused-space.ts';
 import type { Job } from '../job.ts';
 import { breather } from './breathe.ts';
 import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps, type BitmapsWanted } from './convert-bitmaps.ts';
+import { wouldBecome } from './guessed-raw.ts';
 import { newTarget, shapeFrom, type NewTarget } from './target.ts';
 
 /** An image to read, as it was named. */
@@ -85,10 +86,14 @@ export interface ConvertResult {
 const listedStretches = 1000;
 
 /**
- * Converts. A new target carries its final name only when it is complete; on any error nothing is left of it.
+ * Converts; `targetOpened` hears of the format of an existing target. A new target carries its final name only when it is complete; on any error nothing is left of it.
  * Throws what opening the sources throws, `convert/create` for the target, `convert/*` for what was asked, `storage/*`.
  */
-export async function convert(params: ConvertParams, job: Job): Promise<ConvertResult> {
+export async function convert(
+  params: ConvertParams,
+  job: Job,
+  targetOpened: (driver: FormatDriver) => void = () => {},
+): Promise<ConvertResult> {
   const opened: OpenedImage[] = [];
   const views: BlockNode[] = [];
   try {
@@ -105,7 +110,7 @@ export async function convert(params: ConvertParams, job: Job): Promise<ConvertR
     const length = parts.reduce((sum, part) => sum + part.length, 0);
     return params.existing === null
       ? await convertToNew(withIdentity(params, opened), parts, length, job, bitmaps)
-      : await convertOver(params, params.existing, parts, length, job, bitmaps);
+      : await convertOver(params, params.existing, parts, length, job, bitmaps, targetOpened);
   } finally {
     for (const view of views) view.close();
     for (const image of opened) image.node.close();
@@ -317,12 +322,18 @@ async function convertOver(
   length: number,
   job: Job,
   bitmaps: OpenedImage | null,
+  opened: (driver: FormatDriver) => void,
 ): Promise<ConvertResult> {
   const { node, driver } = openImage(params.target, { ...existing, writable: true });
   try {
+    opened(driver);
     if (!isWritable(node)) throw new ImageError('format/read-only', { format: node.format }, { file: params.target });
     if (bitmaps !== null) checkTargetBitmaps(driver, node);
     checkTarget(params, node, length);
+    if (driver.id === 'raw' && (existing.format ?? null) === null) {
+      const found = wouldBecome(node, parts, params.salvage);
+      if (found !== null) throw new ImageError('convert/would-change-format', { found }, { file: params.target });
+    }
     const looks = params.sparse === 0 && existing.detectZeroes !== undefined;
     const result = await copyInto(looks ? { ...params, sparse: 512 } : params, parts, node, {
       targetIsZero: params.targetIsZero,

@@ -1,4 +1,4 @@
-// Codes and sentences of rebase, commit and bench.
+// Codes and sentences of rebase, commit and bench, and of writing into what is there.
 import type { Sentence } from '../sentence.ts';
 
 export const layersMessages = {
@@ -18,11 +18,13 @@ export const layersMessages = {
   'commit/no-backing': 'Image does not have a backing file',
   'commit/not-in-chain': (d) => `Did not find '${d.base}' in the backing chain of '${d.name}'`,
   'commit/described':
-    'The layer below is given by a description, not by the image; commit writes only into layers that images name',
+    'The layer below is given by a description, and images of its format are known by their content: commit writes only into such a layer ' +
+    'if the image names it',
   'commit/open': (d) => `Could not open '${d.name}': ${d.reason}`,
   'commit/grow': (d) => `Could not resize backing file '${d.name}': ${d.reason}`,
   'commit/link': (d) => `Could not renew the link to the backing file of '${d.name}': ${d.reason}`,
   'commit/would-change-format': 'Block job failed: Operation not permitted',
+  'convert/would-change-format': 'error while writing at byte 0: Operation not permitted',
   'commit/copy': (d) => `Block job failed: ${d.reason}`,
   'commit/empty': (d) => `Failed to empty ${d.name}: ${d.reason}`,
 } as const satisfies Record<string, Sentence>;

@@ -97,6 +97,7 @@ export const qcow2Messages = {
 
   // check
   'qcow2/repair-only': 'The image was opened to be repaired; its disk cannot be changed',
+  'qcow2/dirty-repair': (d) => `Could not repair dirty image: ${d.reason}`,
   'qcow2/check-failed': (d) => `Check failed: ${d.reason}`,
   'qcow2/check-memory': (d) =>
     `Counting the references of this image would take more than ${d.allowed} bytes of memory; it was given up`,

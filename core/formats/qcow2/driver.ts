@@ -47,8 +47,8 @@ function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
     if (backing !== null) opened.push(backing);
     if (!request.writable) return new Qcow2Node(state, backing);
     if (request.forRepair) return new Qcow2RepairNode(state, backing);
+    if (state.dirty) repairDirty(state, request.tell);
     const metadata = new Qcow2Metadata(state, { ...runtime, waits: true });
-    if (state.dirty) repairDirty(metadata);
     return new Qcow2WritableNode(state, backing, metadata);
   } catch (error) {
     for (const one of opened.reverse()) one.close();

@@ -1,47 +1,29 @@
 // An image that its last writer left dirty: refcounts and copied bits are made to agree with the tables before anybody writes.
+import { ImageError, isImageError } from '../../errors/image-error.ts';
 import { silentJob } from '../../job.ts';
-import { l2OffsetAt } from './l2.ts';
-import { entryOffset } from './layout.ts';
-import type { Qcow2Metadata } from './metadata.ts';
-import { computeReferences } from './reference-count.ts';
-import { snapshotTable } from './snapshots.ts';
-import { entry } from './spec.ts';
+import type { Finding } from '../driver.ts';
+import { repairQcow2 } from './repair.ts';
+import type { Qcow2State } from './state.ts';
+import { loadTable } from './tables.ts';
 
 /**
- * Counts all references anew, corrects the refcounts and then the copied bits of the active tables, and takes the dirty bit away
- * (specification: "dirty bit"). Throws what counting and allocation throw.
+ * Repairs the image as `check -r all` does, which takes the dirty bit away (specification: "dirty bit"); `tell` hears what was found.
+ * Nothing may have been read for writing yet. Throws `qcow2/dirty-repair` where something is left that must not be written to, and
+ * what the repair throws of the host.
  */
-export function repairDirty(metadata: Qcow2Metadata): void {
-  const { state } = metadata;
-  const { counts } = computeReferences(state, snapshotTable(state), silentJob);
-  metadata.refcounts.adopt(counts);
-  correctCopiedBits(metadata);
-  metadata.flush();
-  metadata.markClean();
-}
-
-function correctCopiedBits(metadata: Qcow2Metadata): void {
-  const { state, refcounts } = metadata;
-  const { l1, tables, layout } = state;
-  const { clusterSize, l2EntrySize } = layout;
-  const halves = l2EntrySize / 4;
-  for (let index = 0; index * 2 < l1.length; index++) {
-    const offset = l2OffsetAt(state, l1, index);
-    if (offset === 0) continue;
-    metadata.setL1Copied(index, refcounts.get(offset / clusterSize) === 1);
-    const table = tables.get(offset);
-    let changed = false;
-    for (let i = 0; i < table.length; i += halves) {
-      const high = table[i] ?? 0;
-      const cluster = entryOffset(high, table[i + 1] ?? 0) / clusterSize;
-      // Compressed clusters never have the bit; in an external data file every cluster has.
-      if (state.external || (high & entry.compressed) !== 0 || cluster === 0 || !Number.isInteger(cluster)) continue;
-      const right = refcounts.get(cluster) === 1;
-      if (((high & entry.copied) !== 0) === right) continue;
-      table[i] = (high ^ entry.copied) >>> 0;
-      changed = true;
-    }
-    if (changed) tables.change(offset, table);
-    metadata.relieve();
+export function repairDirty(state: Qcow2State, tell: (finding: Finding) => void = () => {}): void {
+  const where = { file: state.storage.name };
+  try {
+    repairQcow2(state, 'all', silentJob, tell);
+  } catch (error) {
+    if (!isImageError(error) || !error.code.startsWith('qcow2/')) throw error;
+    const reason = String(error.detail.reason ?? error.message);
+    throw new ImageError('qcow2/dirty-repair', { reason }, where, error);
   }
+  if (state.dirty) throw new ImageError('qcow2/dirty-repair', { reason: 'Input/output error' }, where);
+  // Everything may stand elsewhere now.
+  const { l1_table_offset, l1_size } = state.header.fields;
+  state.l1 = loadTable(state.storage, l1_table_offset, l1_size, 'Active L1 table');
+  state.tables.clear();
+  state.changes++;
 }
