@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
+import { readGuest } from '../../../../core/block/read.ts';
 import { writeGuest } from '../../../../core/block/write.ts';
 import { vmdk } from '../../../../core/formats/vmdk/driver.ts';
 import { describeWith, mustRun } from '../../../peers.ts';
@@ -174,7 +175,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'a chain of deltas', () => {
     expect(() => createDisk(folder, 'x.vmdk', { size: MiB, parent: 'raw.img' })).toThrow();
   });
 
-  it('grows only where the old content of the parent cannot show', () => {
+  it('hides what a longer parent has behind its old end before it grows', () => {
     const folder = newFolder();
     createDisk(folder, 'large.vmdk', { size: 4 * MiB });
     const parent = openWritable(path.join(folder, 'large.vmdk'));
@@ -182,9 +183,15 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'a chain of deltas', () => {
     parent.flush();
     parent.close();
     const node = openWritable(createDisk(folder, 'small.vmdk', { size: MiB, parent: 'large.vmdk' }));
-    expect(() => node.resize(2 * MiB)).toThrow(/The parent is larger than this delta/);
-    node.resize(MiB / 2);
-    expect(node.size).toBe(MiB / 2);
+    node.resize(2 * MiB);
+    const bytes = new Uint8Array(2 * MiB);
+    readGuest(node, bytes, 0);
+    expect([bytes.indexOf(0), bytes.lastIndexOf(1)]).toEqual([MiB, MiB - 1]);
+    node.flush();
     node.close();
+    const smaller = openWritable(path.join(folder, 'small.vmdk'));
+    smaller.resize(MiB / 2);
+    expect(smaller.size).toBe(MiB / 2);
+    smaller.close();
   });
 });
