@@ -44,6 +44,8 @@ export class Qcow2Metadata {
   #l1To = 0;
   /** Where the next compressed cluster may start, in a cluster that is begun; 0: none is. */
   #packedEnd = 0;
+  /** Compressed clusters were written through this object. */
+  #packs = false;
   /** Clusters that became free, where their space is to be given back; null: it stays. */
   #givenUp: ClusterCounts | null = null;
   #lazy: boolean;
@@ -237,6 +239,7 @@ export class Qcow2Metadata {
       this.#guard.refuse(run.first, 1);
       offset = run.first * clusterSize;
     }
+    this.#packs = true;
     this.#packedEnd = (offset + length) % clusterSize === 0 ? 0 : offset + length;
     return offset;
   }
@@ -408,7 +411,7 @@ export class Qcow2Metadata {
     };
     // 1: guest data. Compressed clusters end anywhere; readers that count in sectors want the last one whole.
     const { storage } = state;
-    if (storage.size % 512 !== 0) storage.truncate(alignUp(storage.size, 512));
+    if (this.#packs && storage.size % 512 !== 0) storage.truncate(alignUp(storage.size, 512));
     if (waits) state.dataFile?.flush();
     wait();
     // 2: every cluster is counted.
