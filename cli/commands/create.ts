@@ -181,7 +181,7 @@ function readParams(
     throw new ImageError('create/no-backing-format', { format: driver.id });
   }
   const params: CreateParams = {
-    path: plainPath(file),
+    path: file === '' ? '' : plainPath(file),
     format,
     size: asked !== null ? Number(asked) : optionSize === undefined ? null : Number(optionSize),
     options,
