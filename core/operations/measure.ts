@@ -36,7 +36,9 @@ export function measure(params: MeasureParams, job: Job): Promise<MeasureResult>
     const backing =
       path === undefined ? null : { path: String(path), format: format === undefined ? null : String(format) };
     if (!Number.isSafeInteger(params.size) && driver.hasBacking) {
-      const hint = driver.options.some(({ name }) => name === 'cluster_size') ? ' (try using a larger cluster size)' : '';
+      const hint = driver.options.some(({ name }) => name === 'cluster_size')
+        ? ' (try using a larger cluster size)'
+        : '';
       throw new ImageError('measure/too-large', { hint });
     }
     const request = { options, backing, secret: params.secret };

@@ -17,6 +17,7 @@ export const operationMessages = {
       : `Parameter 'backing-fmt' does not accept value '${d.format}'`,
   'create/lonely-backing-format': 'Backing format cannot be used without backing file',
   'create/backing': (d) => `${d.reason}\nCould not open backing image.`,
+  'check/repair-only': 'The image was opened to be repaired; its disk cannot be changed',
   'check/no-repair': (d) =>
     `There is nothing in ${d.format} images that could be repaired without guessing: what they say is said once, and nothing confirms it`,
   'create/value': (d) => `Parameter '${d.name}' does not accept value '${d.found}'`,

@@ -96,7 +96,6 @@ export const qcow2Messages = {
     `Snapshot table is too big\nYou can force-remove all ${d.overhanging} overhanging snapshots with qemu-img check -r all`,
 
   // check
-  'qcow2/repair-only': 'The image was opened to be repaired; its disk cannot be changed',
   'qcow2/dirty-repair': (d) => `Could not repair dirty image: ${d.reason}`,
   'qcow2/check-failed': (d) => `Check failed: ${d.reason}`,
   'qcow2/check-memory': (d) =>

@@ -26,5 +26,4 @@ export const vdiMessages = {
   'vdi/parent-format': (d) => `The parent of a differencing VDI must be a VDI; '${d.name}' is ${d.found}`,
   'vdi/parent-place': (d) =>
     `A VDI knows its parent by UUID only: '${d.name}' must lie in the folder of the image, to be found there`,
-  'vdi/repair-only': 'The image was opened to be repaired; its disk cannot be changed',
 } as const satisfies Record<string, Sentence>;

@@ -25,5 +25,4 @@ export const vhdMessages = {
     `The parent disk '${d.name}' has the identity ${d.found}; this differencing disk belongs to ${d.expected}`,
   'vhd/parent-format': (d) => `The parent of a differencing VHD must be a VHD; '${d.name}' is ${d.found}`,
   'vhd/parent-size': (d) => `A differencing VHD has the size of its parent (${d.allowed} bytes), not ${d.found}`,
-  'vhd/repair-only': 'The image was opened to be repaired; its disk cannot be changed',
 } as const satisfies Record<string, Sentence>;

@@ -3,12 +3,12 @@ import type { Storage } from '../../block/storage.ts';
 import { alignUp } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { OpenRequest } from '../driver.ts';
+import { onlyForRepair } from '../repair-only.ts';
 import { checkHeader, fieldOffset, headerEnd, isDifferencing, readHeader, type VdiHeader } from './header.ts';
 import { BlockMap } from './map.ts';
 import { VdiNode, type FoundParent, type VdiParts } from './node.ts';
 import { openParent, requireParent } from './parent.ts';
 import { headLength, sectorSize } from './spec.ts';
-import { VdiRepairNode } from './repair-node.ts';
 import { WritableVdiNode } from './writing.ts';
 
 /** Opens a VDI; owns `storage`. Throws `vdi/*`, `storage/*`, `gate/*`, `request/invalid-option`. */
@@ -31,7 +31,7 @@ export function openVdi(storage: Storage, request: OpenRequest): VdiNode {
 
 function nodeFor(parts: VdiParts, request: OpenRequest): VdiNode {
   if (!request.writable) return new VdiNode(parts);
-  if (request.forRepair) return new VdiRepairNode(parts);
+  if (request.forRepair) return onlyForRepair(new VdiNode(parts), parts.storage);
   try {
     return new WritableVdiNode(parts);
   } catch (error) {

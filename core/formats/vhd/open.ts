@@ -2,6 +2,7 @@
 import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { OpenRequest } from '../driver.ts';
+import { onlyForRepair } from '../repair-only.ts';
 import { FixedNode, WritableFixedNode } from './fixed.ts';
 import { chooseFooter, findFooters, type FoundFooter, type Footers } from './footer.ts';
 import { diskSize, type SizeRule } from './geometry.ts';
@@ -9,7 +10,6 @@ import { blockCount, layoutOf, roomAt, type Layout } from './layout.ts';
 import { readLocators } from './locators.ts';
 import { DynamicNode, type DynamicParts, type VhdNode, type VhdParts } from './node.ts';
 import { claimOf, openParent, requireParent } from './parent.ts';
-import { DynamicRepairNode } from './repair-node.ts';
 import {
   checksumOf,
   diskType,
@@ -85,7 +85,7 @@ function openDynamic(parts: VhdParts, footers: Footers, request: OpenRequest): D
   try {
     const node = new DynamicNode(all);
     if (!request.writable) return node;
-    if (request.forRepair) return new DynamicRepairNode(all);
+    if (request.forRepair) return onlyForRepair(node, node.storage);
     const { end, missing } = firstFree(node, footers);
     return new WritableDynamicNode(all, end, missing, findBatmap(node) !== null);
   } catch (error) {
