@@ -206,6 +206,22 @@ const verbs = new Map<string, Action>([
       ),
   ],
   [
+    'check',
+    async (catalogue, id, { args, output }) => {
+      let found = 0;
+      const code = await underJob(
+        args,
+        (job) => checkImage(catalogue, id, job),
+        (result) => {
+          found = result.corruptions > 0 || result.errors > 0 ? 2 : result.leaks > 0 ? 3 : 0;
+          if (output === 'json') outLine(inOrder(findingsOf(catalogue, id)));
+          else for (const { severity, text } of findingsOf(catalogue, id)) outLine(`${severity}: ${text}`);
+        },
+      );
+      return code === 0 ? found : code;
+    },
+  ],
+  [
     'history',
     (catalogue, id, { output }) => {
       const { history } = imageRecord(catalogue, id);

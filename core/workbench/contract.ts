@@ -3,6 +3,7 @@ import { eventIterator, oc, type as output } from '@orpc/contract';
 import * as v from 'valibot';
 import type { Annotation } from '../bytes/struct.ts';
 import type { Datastore } from '../catalogue/datastores.ts';
+import type { KeptFinding } from '../catalogue/findings.ts';
 import type { ImageEntry, ImageRecord } from '../catalogue/images.ts';
 import type { Candidate, Edge } from '../catalogue/lineage.ts';
 import type { Problem } from '../catalogue/problems.ts';
@@ -152,6 +153,8 @@ export const contract = {
     edges: oc
       .input(v.strictObject({ offset, limit }))
       .output(output<{ readonly edges: readonly Edge[]; readonly total: number }>()),
+    /** What the last check of the catalogue found, the first ones. */
+    findings: oc.input(v.strictObject({ id: name })).output(output<readonly KeptFinding[]>()),
     parents: oc.input(v.strictObject({ id: name })).output(output<readonly Candidate[]>()),
   },
   jobs: {

@@ -11,6 +11,7 @@ import {
   setAlert,
 } from '../catalogue/datastores.ts';
 import { countImages, listImages, resolveImage, writeNote, writeTags } from '../catalogue/images.ts';
+import { findingsOf } from '../catalogue/findings.ts';
 import { allEdges, dependentsOf, findParent } from '../catalogue/lineage.ts';
 import { listProblems } from '../catalogue/problems.ts';
 import { ImageError } from '../errors/image-error.ts';
@@ -152,6 +153,7 @@ function makeRouter(
         const edges = allEdges(catalogue).filter(({ childId }) => scope.sees(childId));
         return { edges: edges.slice(input.offset, input.offset + input.limit), total: edges.length };
       }),
+      findings: image.findings.handler(({ input }) => findingsOf(catalogue, scope.image(input.id))),
       parents: image.parents.handler(({ input }) =>
         findParent(catalogue, scope.image(input.id)).filter(({ imageId }) => scope.sees(imageId)),
       ),

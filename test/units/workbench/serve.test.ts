@@ -215,6 +215,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
       { imageId: base, by: 'content' },
       { file: path.join(store, 'disk.raw'), by: 'content' },
     ]);
+    expect(await client.images.findings({ id: base })).toEqual([]);
     expect(await client.images.edges({ offset: 0, limit: 10 })).toMatchObject({ total: 2 });
     expect(await client.datastores.problems({ offset: 0, limit: 10 })).toMatchObject({ total: 0 });
   });

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openCatalogue, type Catalogue } from '../../../core/catalogue/catalogue.ts';
 import { addDatastore } from '../../../core/catalogue/datastores.ts';
+import { findingsOf } from '../../../core/catalogue/findings.ts';
 import { imageRecord, resolveImage } from '../../../core/catalogue/images.ts';
 import { JobHost } from '../../../core/workbench/jobs/job-host.ts';
 import type { JobRecord } from '../../../core/workbench/jobs/job-store.ts';
@@ -126,6 +127,14 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'works', () => {
     expect(await succeed('digest-image', { image: id('top.qcow2'), algorithm: 'sha256' })).toMatchObject({
       size: 9 * MiB,
     });
+    const leaky = path.join(one, 'leaky.qcow2');
+    mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', leaky, '4M']);
+    const bytes = fs.readFileSync(leaky);
+    bytes.writeUInt16BE(1, Number(bytes.readBigUInt64BE(Number(bytes.readBigUInt64BE(48)))) + 2 * 10);
+    fs.writeFileSync(leaky, Buffer.concat([bytes, Buffer.alloc(12 * 65536 - bytes.length)]));
+    await succeed('scan', { datastore: 'one', everything: false });
+    expect(await succeed('check-image', { image: id('leaky.qcow2') })).toMatchObject({ leaks: 1 });
+    expect(findingsOf(catalogue, id('leaky.qcow2'))).toMatchObject([{ severity: 'leak', count: 1 }]);
     await succeed('clone', { image: id('top.qcow2'), target: 'clone.qcow2', format: null });
     same('top.qcow2', 'clone.qcow2');
     await succeed('move', { image: id('top.qcow2'), target: 'sub/moved.qcow2' });

@@ -3,6 +3,7 @@ import * as v from 'valibot';
 import { openCatalogue, type Catalogue } from '../../../catalogue/catalogue.ts';
 import { digestImage } from '../../../catalogue/digests.ts';
 import { findDatastore } from '../../../catalogue/datastores.ts';
+import { checkImage } from '../../../catalogue/findings.ts';
 import { cloneImage, deleteImage, moveImage } from '../../../catalogue/files.ts';
 import { migrate, resumeMigration } from '../../../catalogue/migrate.ts';
 import { relink } from '../../../catalogue/relink.ts';
@@ -51,6 +52,12 @@ export const worksOnCatalogue = {
         requireImage(catalogue, image, context);
         return digestImage(catalogue, image, algorithm, context.job);
       }),
+  ),
+  'check-image': work(v.strictObject({ image: id }), false, nowhere, ({ image }, context) =>
+    withCatalogue(context, (catalogue) => {
+      requireImage(catalogue, image, context);
+      return checkImage(catalogue, image, context.job);
+    }),
   ),
   relink: work(
     v.strictObject({ image: id, parent: v.nullable(id), force: v.boolean() }),
