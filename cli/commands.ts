@@ -77,7 +77,8 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'image',
-    summary: 'ask the catalogue: list, show, tree, dependents, find-parent; name, note and tag images',
+    summary:
+      'images of the catalogue: who stands on whom; relink, move, clone, migrate, check, delete; names, notes, tags',
     load: () => import('./commands/image.ts'),
   },
   {

@@ -2,6 +2,7 @@
 import type { Catalogue } from '../../core/catalogue/catalogue.ts';
 import { imageRecord, resolveImage, writeNote, writeTags } from '../../core/catalogue/images.ts';
 import { digestImage } from '../../core/catalogue/digests.ts';
+import { checkImage, findingsOf } from '../../core/catalogue/findings.ts';
 import { cloneImage, deleteImage, moveImage } from '../../core/catalogue/files.ts';
 import { interruptedMigrations, migrate, resumeMigration, type MigrateResult } from '../../core/catalogue/migrate.ts';
 import { relink } from '../../core/catalogue/relink.ts';
@@ -17,10 +18,12 @@ import { listAll, printForest, printList, printRecord, rootOf, roots, type Outpu
 
 export const spec = defineCommand({
   name: 'image',
-  summary: 'ask the catalogue: list, show, tree, dependents, find-parent; name, note and tag images',
-  opensImages: false,
+  summary:
+    'images of the catalogue: who stands on whom; relink, move, clone, migrate, check, delete; names, notes, tags',
   operands:
-    'list | show IMAGE | tree [IMAGE] | dependents IMAGE | find-parent IMAGE | name IMAGE [NAME] | note IMAGE [TEXT] | tag IMAGE [+TAG|-TAG…]',
+    'list | show IMAGE | tree [IMAGE] | dependents IMAGE | find-parent IMAGE | relink IMAGE [PARENT] | move IMAGE PATH | ' +
+    'clone IMAGE PATH | migrate IMAGE DATASTORE [FOLDER] | resume | check IMAGE | digest IMAGE | history IMAGE | ' +
+    'delete IMAGE | name IMAGE [NAME] | note IMAGE [TEXT] | tag IMAGE [+TAG|-TAG…]',
   options: {
     datastore: { short: 'd', long: ['datastore'], argument: 'NAME', meaning: 'list: only images of this datastore' },
     format: {
@@ -51,7 +54,7 @@ export const spec = defineCommand({
       'PATH lies in the datastore of the image. A tag to take away begins with a minus sign: write it after --.',
     'A migration copies, holds the digests against each other, tells the children, and removes the source last. Killed at any moment it ' +
       'leaves every chain whole; resume goes on.',
-    'Exit codes: 0 done; 1 it could not be done; find-parent: 2 when there is no candidate.',
+    'Exit codes: 0 done; 1 it could not be done; find-parent: 2 when there is no candidate; check: as platter check.',
   ],
   examples: [
     ['image list --problems', 'what needs attention'],
