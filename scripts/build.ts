@@ -1,9 +1,11 @@
-// `npm run build`: bundles the command into dist/cli and warms its compile cache, so that it starts quickly.
+// `npm run build`: bundles the command into dist/cli and warms its compile cache, so that it starts quickly; the window into dist/renderer.
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { rolldown } from 'rolldown';
+import { build as buildPages } from 'vite';
 
 const project = path.resolve(import.meta.dirname, '..');
 const out = path.join(project, 'dist', 'cli');
@@ -49,6 +51,39 @@ async function bundle(): Promise<void> {
   }
 }
 
+/** The window: built beside and swapped in, as the command is. */
+async function bundleWindow(): Promise<void> {
+  const folder = path.join(project, 'dist', 'renderer');
+  const fresh = fs.mkdtempSync(path.join(project, 'dist', 'new-'));
+  try {
+    await buildPages({
+      root: path.join(project, 'renderer'),
+      configFile: false,
+      base: './',
+      logLevel: 'warn',
+      plugins: [svelte({ configFile: path.join(project, 'svelte.config.js') })],
+      build: {
+        outDir: fresh,
+        emptyOutDir: true,
+        target: 'chrome123',
+        // Fonts and pictures are files: the policy of the pages allows no others.
+        assetsInlineLimit: 0,
+        modulePreload: { polyfill: false },
+        rolldownOptions: {
+          onwarn(warning) {
+            throw new Error(`the bundler warns: ${warning.message}`);
+          },
+        },
+      },
+    });
+    fs.chmodSync(fresh, 0o755);
+    fs.rmSync(folder, { recursive: true, force: true });
+    fs.renameSync(fresh, folder);
+  } finally {
+    fs.rmSync(fresh, { recursive: true, force: true });
+  }
+}
+
 /** Runs what people run, so that its code is compiled already when they do. */
 function warm(): void {
   fs.rmSync(cache, { recursive: true, force: true });
@@ -80,4 +115,5 @@ function warm(): void {
 
 fs.mkdirSync(path.join(project, 'dist'), { recursive: true });
 await bundle();
+await bundleWindow();
 warm();

@@ -64,6 +64,17 @@ export interface ImageRecord extends ImageEntry {
   readonly history: readonly { readonly at: number; readonly what: string; readonly detail: string }[];
 }
 
+export type ImageOrder = 'path' | 'format' | 'virtualSize' | 'allocated' | 'changed';
+
+/** Terms of `order by`. */
+const orders: Readonly<Record<ImageOrder, string | null>> = {
+  path: null,
+  format: 'i.format',
+  virtualSize: 'i.virtual_size',
+  allocated: 'allocated',
+  changed: 'cast(i.mtime_ns as integer)',
+};
+
 /** Which images; all conditions together. */
 export interface ImageFilter {
   /** Ids of the datastores that may be seen; null: all. */
@@ -75,6 +86,9 @@ export interface ImageFilter {
   readonly text?: string | null;
   /** Only those with a problem of their own or with their parent. */
   readonly problems?: boolean;
+  /** What the list is in order by; default: datastore and path. */
+  readonly order?: ImageOrder;
+  readonly descending?: boolean;
   readonly limit?: number;
   readonly offset?: number;
 }
@@ -140,10 +154,13 @@ export function countImages({ database }: Catalogue, filter: ImageFilter = {}): 
   return row?.count ?? 0;
 }
 
-/** The images that meet the filter, by datastore and path. At most `limit` (default 1000) from `offset`. */
+/** The images that meet the filter, by datastore and path unless another order is asked for. At most `limit` (default 1000) from `offset`. */
 export function listImages({ database }: Catalogue, filter: ImageFilter = {}): ImageEntry[] {
+  const direction = filter.descending === true ? 'desc' : 'asc';
+  const by = orders[filter.order ?? 'path'];
+  const order = [...(by === null ? [] : [`${by} ${direction}`]), `d.name ${direction}, i.path ${direction}`].join(', ');
   return database
-    .all<EntryRow>(`${entryRows} ${conditions} order by d.name, i.path limit :limit offset :offset`, {
+    .all<EntryRow>(`${entryRows} ${conditions} order by ${order} limit :limit offset :offset`, {
       ...conditionValues(filter),
       limit: filter.limit ?? 1000,
       offset: filter.offset ?? 0,

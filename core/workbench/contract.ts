@@ -9,13 +9,24 @@ import type { Candidate, Edge } from '../catalogue/lineage.ts';
 import type { Problem } from '../catalogue/problems.ts';
 import type { WireError } from '../errors/image-error.ts';
 import type { OptionRow, Region } from '../formats/driver.ts';
+import type { CheckResult } from '../operations/check.ts';
+import type { CompactResult } from '../operations/compact.ts';
 import type { ImageInfo } from '../operations/info.ts';
 import { byteCount, filePath, imageArgument } from './jobs/image-argument.ts';
 import type { JobNews } from './jobs/job-host.ts';
 import type { JobLine, JobRecord } from './jobs/job-store.ts';
-import type { WorkName } from './jobs/works.ts';
+import type { WorkName, WorkParams } from './jobs/works.ts';
 
-export type { WireError };
+export type { CheckResult, CompactResult, Datastore, Edge, ImageEntry, ImageInfo, ImageRecord, JobLine, JobNews, OptionRow, Problem, WireError };
+
+/** A job with the sentence of its error. */
+export interface JobEntry extends JobRecord {
+  /** Null: it has no error. */
+  readonly errorText: string | null;
+}
+
+/** What lists of images can be put in order by. */
+export const imageOrders = ['path', 'format', 'virtualSize', 'allocated', 'changed'] as const;
 
 /** The program behind the window. */
 export interface About {
@@ -131,6 +142,9 @@ export const contract = {
           tag: v.nullable(name),
           text: v.nullable(v.string()),
           problems: v.boolean(),
+          /** By datastore and path unless another is asked for. */
+          order: v.optional(v.picklist(imageOrders), 'path'),
+          descending: v.optional(v.boolean(), false),
           offset,
           limit,
         }),
@@ -167,8 +181,8 @@ export const contract = {
         }),
       )
       .output(output<{ readonly id: string }>()),
-    list: oc.input(v.strictObject({ offset, limit })).output(output<readonly JobRecord[]>()),
-    show: oc.input(v.strictObject({ id: name })).output(output<JobRecord>()),
+    list: oc.input(v.strictObject({ offset, limit })).output(output<readonly JobEntry[]>()),
+    show: oc.input(v.strictObject({ id: name })).output(output<JobEntry>()),
     lines: oc.input(v.strictObject({ id: name, after: offset, limit })).output(output<readonly JobLine[]>()),
     cancel: oc.input(v.strictObject({ id: name })).output(output<null>()),
     pause: oc.input(v.strictObject({ id: name })).output(output<null>()),
@@ -235,4 +249,4 @@ export const contract = {
 };
 
 export type Contract = typeof contract;
-export type { WorkName };
+export type { WorkName, WorkParams };

@@ -15,15 +15,17 @@ import { findingsOf } from '../catalogue/findings.ts';
 import { allEdges, dependentsOf, findParent } from '../catalogue/lineage.ts';
 import { listProblems } from '../catalogue/problems.ts';
 import { ImageError } from '../errors/image-error.ts';
+import { errorCodes } from '../errors/messages.ts';
 import type { FormatDriver } from '../formats/driver.ts';
 import { allDrivers } from '../formats/registry.ts';
-import { contract, type FormatFacts } from './contract.ts';
+import { contract, type FormatFacts, type JobEntry } from './contract.ts';
 import { requireWithin, type Fence } from './fence.ts';
 import { Scope } from './scope.ts';
 import { listFolder } from './folders.ts';
 import { ImageHost } from './images/image-host.ts';
 import { CatalogueKeeper } from './keep-current.ts';
 import { JobHost, type JobNews } from './jobs/job-host.ts';
+import type { JobRecord } from './jobs/job-store.ts';
 import { isWork } from './jobs/works.ts';
 
 export interface WorkbenchOptions {
@@ -163,8 +165,8 @@ function makeRouter(
         if (!isWork(input.work)) throw new ImageError('job/no-work', { work: input.work });
         return { id: jobs.start(input.work, input.params, input.secrets) };
       }),
-      list: job.list.handler(({ input }) => jobs.list(input.limit, input.offset)),
-      show: job.show.handler(({ input }) => jobs.job(input.id)),
+      list: job.list.handler(({ input }) => jobs.list(input.limit, input.offset).map(withSentence)),
+      show: job.show.handler(({ input }) => withSentence(jobs.job(input.id))),
       lines: job.lines.handler(({ input }) => jobs.lines(input.id, input.after, input.limit)),
       cancel: job.cancel.handler(({ input }) => done(() => jobs.cancel(input.id))),
       pause: job.pause.handler(({ input }) => done(() => jobs.pause(input.id))),
@@ -215,6 +217,14 @@ function factsOf(driver: FormatDriver): FormatFacts {
     canRepair: driver.repair !== undefined,
     options: driver.options.filter(({ hidden }) => hidden !== true),
   };
+}
+
+/** A job of an older program may have failed with a code that is gone: its sentence is the code then. */
+function withSentence(job: JobRecord): JobEntry {
+  const { error } = job;
+  if (error === null) return { ...job, errorText: null };
+  const known = (errorCodes as readonly string[]).includes(error.code);
+  return { ...job, errorText: known ? ImageError.fromWire(error).message : error.code };
 }
 
 /** The news of all jobs until the listener goes away. What nobody fetches in time is dropped, newest kept: it is only news. */

@@ -1,0 +1,82 @@
+// The only mention of the transport: typed calls to the workbench over a WebSocket, which is opened again when it was lost.
+import { createORPCClient, ORPCError, type ClientLink } from '@orpc/client';
+import { RPCLink } from '@orpc/client/websocket';
+import type { ContractRouterClient } from '@orpc/contract';
+import type { Contract, JobEntry, WireError } from '../core/workbench/contract.ts';
+
+/** A fault as it is shown: its sentence, its code, and where it lies. */
+export interface Fault {
+  readonly text: string;
+  /** Null: no fault of an image or of what was asked (the connection, a bug). */
+  readonly code: string | null;
+  readonly where: WireError['where'];
+  readonly cause: string | null;
+}
+
+/** How it stands with the server. */
+export type Connection = 'opening' | 'open' | 'lost';
+
+/** Milliseconds between two attempts to reach the server again: soon at first, then less often. */
+const pauses = [250, 500, 1000, 2000, 4000];
+
+type Link = ClientLink<Record<never, never>>;
+
+const listeners = new Set<(connection: Connection) => void>();
+let connection: Connection = 'opening';
+let attempts = 0;
+let link: Link = connect();
+
+function connect(): Link {
+  const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
+  const socket = new WebSocket(`${scheme}://${location.host}/rpc`);
+  socket.addEventListener('open', () => {
+    attempts = 0;
+    tell('open');
+  });
+  socket.addEventListener('close', () => {
+    tell('lost');
+    const pause = pauses[Math.min(attempts, pauses.length - 1)];
+    attempts += 1;
+    setTimeout(() => {
+      link = connect();
+    }, pause);
+  });
+  return new RPCLink({ websocket: socket });
+}
+
+function tell(now: Connection): void {
+  connection = now;
+  for (const listener of listeners) listener(now);
+}
+
+/** Hears how the connection stands, at once and whenever that changes. */
+export function onConnection(listener: (connection: Connection) => void): () => void {
+  listeners.add(listener);
+  listener(connection);
+  return () => listeners.delete(listener);
+}
+
+const current: Link = { call: (path, input, options) => link.call(path, input, options) };
+
+/** Every call of the contract. */
+export const client: ContractRouterClient<Contract> = createORPCClient(current);
+
+function isWire(data: unknown): data is WireError {
+  return typeof data === 'object' && data !== null && 'code' in data && 'where' in data;
+}
+
+/** What a call threw, for showing. */
+export function faultOf(error: unknown): Fault {
+  if (error instanceof ORPCError && isWire(error.data)) {
+    const { code, where, cause } = error.data;
+    return { text: error.message, code, where, cause };
+  }
+  const text = error instanceof Error ? error.message : String(error);
+  return { text, code: null, where: {}, cause: null };
+}
+
+/** Why a job failed; null: it did not. */
+export function faultOfJob({ error, errorText }: JobEntry): Fault | null {
+  if (error === null) return null;
+  return { text: errorText ?? error.code, code: error.code, where: error.where, cause: error.cause };
+}

@@ -1,0 +1,75 @@
+// The images that a list shows, fetched in pages as they come into sight: ten thousand rows are never here at once.
+import type { ImageEntry } from '../../../core/workbench/contract.ts';
+import { client, faultOf, type Fault } from '../../bridge.ts';
+
+export type Order = 'path' | 'format' | 'virtualSize' | 'allocated' | 'changed';
+
+export interface Filter {
+  readonly datastore: string | null;
+  readonly format: string | null;
+  readonly tag: string | null;
+  readonly text: string | null;
+  readonly problems: boolean;
+  readonly order: Order;
+  readonly descending: boolean;
+}
+
+const pageSize = 200;
+
+export class ImagePages {
+  total = $state(0);
+  loaded = $state(false);
+  fault = $state<Fault | null>(null);
+  readonly #pages = $state<{ kept: Record<number, readonly ImageEntry[]> }>({ kept: {} });
+  #filter: Filter | null = null;
+  #asked = new Set<number>();
+  #turn = 0;
+  #inSight: readonly [number, number] = [0, 0];
+
+  /** Another filter, or the same once more: what is shown stays until the answer is there. */
+  show(filter: Filter, same: boolean): void {
+    this.#filter = filter;
+    this.#turn += 1;
+    this.#asked = new Set();
+    if (!same) this.#inSight = [0, 0];
+    const [first, last] = this.#inSight;
+    const wanted = [...new Set([Math.floor(first / pageSize), Math.floor(last / pageSize)])];
+    void this.#fetch(wanted, true);
+  }
+
+  at(index: number): ImageEntry | null {
+    return this.#pages.kept[Math.floor(index / pageSize)]?.[index % pageSize] ?? null;
+  }
+
+  /** Makes sure that these rows are here. */
+  want(first: number, last: number): void {
+    this.#inSight = [first, last];
+    const missing = [...new Set([Math.floor(first / pageSize), Math.floor(last / pageSize)])].filter(
+      (page) => !this.#asked.has(page),
+    );
+    if (missing.length > 0 && this.#filter !== null) void this.#fetch(missing, false);
+  }
+
+  async #fetch(pages: readonly number[], anew: boolean): Promise<void> {
+    const filter = this.#filter;
+    const turn = this.#turn;
+    if (filter === null) return;
+    for (const page of pages) this.#asked.add(page);
+    try {
+      const answers = await Promise.all(
+        pages.map((page) => client.images.list({ ...filter, offset: page * pageSize, limit: pageSize })),
+      );
+      if (turn !== this.#turn) return;
+      const kept: Record<number, readonly ImageEntry[]> = anew ? {} : { ...this.#pages.kept };
+      answers.forEach(({ images, total }, index) => {
+        kept[pages[index] ?? 0] = images;
+        this.total = total;
+      });
+      this.#pages.kept = kept;
+      this.loaded = true;
+      this.fault = null;
+    } catch (error) {
+      if (turn === this.#turn) this.fault = faultOf(error);
+    }
+  }
+}

@@ -1,0 +1,66 @@
+// What the whole window knows of the catalogue: datastores, formats, the number of problems; pages fetch their own lists.
+import type { About, Datastore, FormatFacts } from '../../core/workbench/contract.ts';
+import { client, faultOf, type Fault } from '../bridge.ts';
+
+interface CatalogueState {
+  /** Goes up whenever images may have changed: who shows some asks again. */
+  version: number;
+  about: About | null;
+  formats: readonly FormatFacts[];
+  datastores: readonly Datastore[];
+  problems: number;
+  loaded: boolean;
+  fault: Fault | null;
+}
+
+export const catalogue = $state<CatalogueState>({
+  version: 0,
+  about: null,
+  formats: [],
+  datastores: [],
+  problems: 0,
+  loaded: false,
+  fault: null,
+});
+
+/** Asks for everything that the shell shows. */
+export async function refreshCatalogue(): Promise<void> {
+  try {
+    if (catalogue.about === null) {
+      const [about, formats] = await Promise.all([client.program.about(), client.program.formats()]);
+      catalogue.about = about;
+      catalogue.formats = formats;
+    }
+    const [datastores, problems] = await Promise.all([
+      client.datastores.list(),
+      client.datastores.problems({ offset: 0, limit: 1 }),
+    ]);
+    catalogue.datastores = datastores;
+    catalogue.problems = problems.total;
+    catalogue.loaded = true;
+    catalogue.fault = null;
+    catalogue.version += 1;
+  } catch (error) {
+    catalogue.fault = faultOf(error);
+  }
+}
+
+let soon: ReturnType<typeof setTimeout> | null = null;
+
+/** The same shortly; many changes in a row are one. */
+export function refreshSoon(): void {
+  soon ??= setTimeout(() => {
+    soon = null;
+    void refreshCatalogue();
+  }, 200);
+}
+
+/** The format of that id, if it is known. */
+export function formatOf(id: string | null): FormatFacts | null {
+  return catalogue.formats.find((format) => format.id === id) ?? null;
+}
+
+/** The datastore that a file lies in, if any. */
+export function datastoreOf(file: string): Datastore | null {
+  return catalogue.datastores.find(({ path }) => file.startsWith(path.endsWith('/') ? path : `${path}/`)) ?? null;
+}

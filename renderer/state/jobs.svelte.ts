@@ -1,0 +1,172 @@
+// The jobs: the running ones as their news tells, the finished ones as they are kept; starting one and waiting for its end.
+import type { JobEntry, WorkName, WorkParams } from '../../core/workbench/contract.ts';
+import { client, faultOf, faultOfJob, type Fault } from '../bridge.ts';
+import { baseName } from '../text/paths.ts';
+import { messageOf, t } from '../text/message.svelte.ts';
+import { toast } from '../ui/toasts.svelte.ts';
+import { datastoreOf, refreshSoon } from './catalogue.svelte.ts';
+
+export interface ShownJob {
+  entry: JobEntry;
+  /** Bytes per second, and seconds; null: not known. */
+  rate: number | null;
+  left: number | null;
+}
+
+export const jobs = $state<{ list: ShownJob[]; fault: Fault | null }>({ list: [], fault: null });
+
+/** Jobs of the page of jobs: newest first. */
+const listed = 200;
+const waiting = new Map<string, ((entry: JobEntry) => void)[]>();
+/** Started by this window for itself: nothing is said of their end. */
+const silent = new Set<string>();
+/** Started by this window: their end is told. */
+const own = new Set<string>();
+
+export function isOver({ state }: JobEntry): boolean {
+  return !['queued', 'running', 'paused'].includes(state);
+}
+
+/** What is at work now; looking through a datastore comes and goes by itself and is left out. */
+export function running(): ShownJob[] {
+  return jobs.list.filter(({ entry }) => !isOver(entry) && entry.work !== 'scan');
+}
+
+/** The files that a job names, for its title. */
+export function titleOf({ work, params }: JobEntry): string {
+  const verb = messageOf(`work.${work}`) ?? work;
+  const subject = subjectOf(params);
+  return subject === null ? verb : `${verb} · ${subject}`;
+}
+
+function subjectOf(params: unknown): string | null {
+  if (typeof params !== 'object' || params === null) return null;
+  const given = params as Record<string, unknown>;
+  const paths = [given.source, given.image, given.base, given.first, given.second, given.target].flatMap((value) => {
+    if (typeof value === 'object' && value !== null && 'path' in value) return [String(value.path)];
+    return typeof value === 'string' && /[/\\]/.test(value) ? [value] : [];
+  });
+  return paths.length === 0 ? null : paths.map(baseName).join(' → ');
+}
+
+/** Hears the news for as long as the window lives; after a lost connection it begins anew. */
+export async function watchJobs(): Promise<void> {
+  for (;;) {
+    try {
+      const news = await client.jobs.news();
+      await loadJobs();
+      for await (const told of news) {
+        if (told.kind === 'state') await reload(told.id);
+        else if (told.kind === 'progress') {
+          const job = jobs.list.find(({ entry }) => entry.id === told.id);
+          if (job === undefined) continue;
+          job.entry = { ...job.entry, progress: told.progress };
+          job.rate = told.rate;
+          job.left = told.left;
+        }
+      }
+    } catch (error) {
+      jobs.fault = faultOf(error);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+}
+
+async function loadJobs(): Promise<void> {
+  const entries = await client.jobs.list({ offset: 0, limit: listed });
+  jobs.list = entries.map((entry) => ({ entry, rate: null, left: null }));
+  jobs.fault = null;
+  for (const entry of entries) if (isOver(entry)) settle(entry);
+}
+
+async function reload(id: string): Promise<void> {
+  let entry: JobEntry;
+  try {
+    entry = await client.jobs.show({ id });
+  } catch {
+    jobs.list = jobs.list.filter((job) => job.entry.id !== id); // forgotten meanwhile
+    refreshSoon();
+    return;
+  }
+  const known = jobs.list.find((job) => job.entry.id === id);
+  if (known === undefined) jobs.list = [{ entry, rate: null, left: null }, ...jobs.list];
+  else known.entry = entry;
+  if (!isOver(entry)) return;
+  settle(entry);
+  refreshSoon();
+}
+
+function settle(entry: JobEntry): void {
+  for (const resolve of waiting.get(entry.id) ?? []) resolve(entry);
+  waiting.delete(entry.id);
+  if (!own.delete(entry.id) || silent.delete(entry.id)) return;
+  const title = titleOf(entry);
+  const fault = faultOfJob(entry);
+  if (entry.state === 'done') toast('good', t('toast.done', { title }));
+  else if (entry.state === 'cancelled') toast('plain', t('toast.cancelled', { title }));
+  else toast('bad', t('toast.failed', { title }), fault);
+  void rescanAround(entry);
+}
+
+/** Starts a work; gives the id of the job. `quiet`: who started it shows its end. Throws what the call throws. */
+export async function startJob<Name extends WorkName>(
+  work: Name,
+  params: WorkParams<Name>,
+  options: { readonly secrets?: Record<string, string>; readonly quiet?: boolean } = {},
+): Promise<string> {
+  const { id } = await client.jobs.start({ work, params, secrets: options.secrets ?? {} });
+  own.add(id);
+  if (options.quiet === true) silent.add(id);
+  await reload(id);
+  return id;
+}
+
+/** Resolves when the job is over. */
+export async function whenOver(id: string): Promise<JobEntry> {
+  const known = jobs.list.find(({ entry }) => entry.id === id);
+  if (known !== undefined && isOver(known.entry)) return known.entry;
+  return new Promise((resolve) => {
+    waiting.set(id, [...(waiting.get(id) ?? []), resolve]);
+  });
+}
+
+/** Looks through a datastore now; leaves no trace in the list when all is well. */
+export async function scanNow(datastore: string, everything = false): Promise<JobEntry> {
+  const id = await startJob('scan', { datastore, everything }, { quiet: true });
+  const entry = await whenOver(id);
+  if (entry.state === 'done') await forgetJob(id);
+  return entry;
+}
+
+/** What a job has changed is seen at once, not when the watch of the folder gets round to it. */
+async function rescanAround(entry: JobEntry): Promise<void> {
+  if (entry.work === 'scan' || typeof entry.params !== 'object' || entry.params === null) return;
+  const given = entry.params as Record<string, unknown>;
+  const files = [given.target, given.image].flatMap((value) => {
+    if (typeof value === 'object' && value !== null && 'path' in value) return [String(value.path)];
+    return typeof value === 'string' ? [value] : [];
+  });
+  const stores = new Set(files.map((file) => datastoreOf(file)?.id).filter((id) => id !== undefined));
+  for (const id of stores) {
+    try {
+      await scanNow(id);
+    } catch (error) {
+      toast('bad', t('toast.scan-failed'), faultOf(error));
+    }
+  }
+}
+
+export async function forgetJob(id: string): Promise<void> {
+  await client.jobs.forget({ id });
+  jobs.list = jobs.list.filter(({ entry }) => entry.id !== id);
+  refreshSoon();
+}
+
+/** Asks a job to wait, to go on, to stop; what is refused is shown. */
+export async function steerJob(id: string, how: 'pause' | 'resume' | 'cancel'): Promise<void> {
+  try {
+    await client.jobs[how]({ id });
+  } catch (error) {
+    toast('bad', t('toast.refused'), faultOf(error));
+  }
+}

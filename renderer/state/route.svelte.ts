@@ -1,0 +1,54 @@
+// Which page is shown: read from the address behind `#`, so that Back and bookmarks work.
+
+export const imageTabs = ['overview', 'snapshots', 'relatives', 'check'] as const;
+export type ImageTab = (typeof imageTabs)[number];
+
+export type Route =
+  | { readonly page: 'library'; readonly datastore: string | null; readonly tag: string | null }
+  | { readonly page: 'image'; readonly id: string; readonly tab: ImageTab }
+  | { readonly page: 'problems' }
+  | { readonly page: 'jobs' }
+  | { readonly page: 'settings' };
+
+function parse(hash: string): Route {
+  const url = new URL(hash.replace(/^#/, '') || '/', 'http://window');
+  const [page, id, tab] = url.pathname.split('/').slice(1).map(decodeURIComponent);
+  switch (page) {
+    case 'image':
+      if (id !== undefined && id !== '') {
+        return { page: 'image', id, tab: imageTabs.find((known) => known === tab) ?? 'overview' };
+      }
+      break;
+    case 'problems':
+    case 'jobs':
+    case 'settings':
+      return { page };
+  }
+  return { page: 'library', datastore: url.searchParams.get('datastore'), tag: url.searchParams.get('tag') };
+}
+
+export const shown = $state<{ route: Route }>({ route: parse(location.hash) });
+
+window.addEventListener('hashchange', () => {
+  shown.route = parse(location.hash);
+});
+
+/** The address of a page, for links. */
+export function addressOf(route: Route): string {
+  switch (route.page) {
+    case 'image':
+      return `#/image/${encodeURIComponent(route.id)}/${route.tab}`;
+    case 'library': {
+      const query = new URLSearchParams();
+      if (route.datastore !== null) query.set('datastore', route.datastore);
+      if (route.tag !== null) query.set('tag', route.tag);
+      return `#/library${query.size === 0 ? '' : `?${query}`}`;
+    }
+    default:
+      return `#/${route.page}`;
+  }
+}
+
+export function goTo(route: Route): void {
+  location.hash = addressOf(route);
+}
