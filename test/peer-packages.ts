@@ -29,6 +29,7 @@ const packages = {
   ntfscp: 'ntfs-3g',
   ntfscat: 'ntfs-3g',
   ntfsfix: 'ntfs-3g',
+  chromium: 'chromium',
 } as const;
 
 export type PeerName = keyof typeof packages;

@@ -13,17 +13,10 @@ export type Route =
 function parse(hash: string): Route {
   const url = new URL(hash.replace(/^#/, '') || '/', 'http://window');
   const [page, id, tab] = url.pathname.split('/').slice(1).map(decodeURIComponent);
-  switch (page) {
-    case 'image':
-      if (id !== undefined && id !== '') {
-        return { page: 'image', id, tab: imageTabs.find((known) => known === tab) ?? 'overview' };
-      }
-      break;
-    case 'problems':
-    case 'jobs':
-    case 'settings':
-      return { page };
+  if (page === 'image' && id !== undefined && id !== '') {
+    return { page, id, tab: imageTabs.find((known) => known === tab) ?? 'overview' };
   }
+  if (page === 'problems' || page === 'jobs' || page === 'settings') return { page };
   return { page: 'library', datastore: url.searchParams.get('datastore'), tag: url.searchParams.get('tag') };
 }
 
@@ -44,7 +37,9 @@ export function addressOf(route: Route): string {
       if (route.tag !== null) query.set('tag', route.tag);
       return `#/library${query.size === 0 ? '' : `?${query}`}`;
     }
-    default:
+    case 'problems':
+    case 'jobs':
+    case 'settings':
       return `#/${route.page}`;
   }
 }

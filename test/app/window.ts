@@ -1,0 +1,72 @@
+// The built window in a real browser over the real `platter serve`: started, opened, closed.
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
+import { findProgram } from '../peer-packages.ts';
+
+const project = path.resolve(import.meta.dirname, '../..');
+
+export interface Served {
+  /** With the token. */
+  readonly url: string;
+  stop(): Promise<void>;
+}
+
+/** Why the window cannot be tried here; null: it can. */
+export function missingWindow(): string | null {
+  const built = fs.existsSync(path.join(project, 'dist', 'renderer', 'index.html'));
+  return built ? null : 'the window is not built (npm run build)';
+}
+
+/** Starts the built server with a catalogue of its own in `folder`. */
+export async function serveWindow(folder: string, args: readonly string[] = []): Promise<Served> {
+  const child = spawn(process.execPath, [path.join(project, 'dist', 'cli', 'main.js'), 'serve', ...args], {
+    env: { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stderr = '';
+  child.stderr.on('data', (text: Buffer) => (stderr += text.toString()));
+  const url = await new Promise<string>((resolve, reject) => {
+    let text = '';
+    child.stdout.on('data', (part: Buffer) => {
+      text += part.toString();
+      if (text.includes('\n')) resolve(text.split('\n')[0] ?? '');
+    });
+    child.on('exit', (code) => reject(new Error(`serve ended with ${code}: ${stderr}`)));
+  });
+  return {
+    url,
+    async stop() {
+      if (child.exitCode !== null) return;
+      const ended = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGTERM');
+      await ended;
+    },
+  };
+}
+
+export function launchBrowser(): Promise<Browser> {
+  const executablePath = findProgram('chromium');
+  if (executablePath === null) throw new Error('there is no chromium');
+  const asRoot = process.getuid?.() === 0;
+  return chromium.launch({ executablePath, args: asRoot ? ['--no-sandbox'] : [] });
+}
+
+/** A page of its own; what goes wrong in it (a script's error, a refusal of the policy) is kept in `faults`. */
+export async function openWindow(
+  browser: Browser,
+  url: string,
+  options: BrowserContextOptions = {},
+): Promise<{ page: Page; faults: string[]; close(): Promise<void> }> {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-US', ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  const faults: string[] = [];
+  page.on('pageerror', (error) => faults.push(error.message));
+  page.on('console', (message) => {
+    if (message.type() === 'error') faults.push(message.text());
+  });
+  await page.goto(url);
+  return { page, faults, close: () => context.close() };
+}
