@@ -137,6 +137,22 @@ describe('imports', () => {
     expect(values.map(({ name }) => name)).toEqual([]);
   });
 
+  it('never lead from one feature of the window to another, nor from below the features into one', () => {
+    const featureOf = (name: string): string | null => /^renderer\/features\/([^/]+)\//.exec(name)?.[1] ?? null;
+    const crossing = internal(renderer).filter(({ from, to }) => {
+      const entered = featureOf(to);
+      return entered !== null && entered !== featureOf(from) && from !== 'renderer/App.svelte';
+    });
+    expect(crossing.map(show)).toEqual([]);
+  });
+
+  it('of the transport stand in one file of the window', () => {
+    const users = renderer.filter(
+      ({ text, imports }) => imports.some(({ to }) => to.startsWith('@orpc/')) || /\bWebSocket\(/.test(text),
+    );
+    expect(users.map(({ name }) => name)).toEqual(['renderer/bridge.ts']);
+  });
+
   it('of koffi stand in core/block/host only, of a database in one file', () => {
     const users = (module: string): string[] =>
       product.filter(({ imports }) => imports.some(({ to }) => to === module)).map(({ name }) => name);

@@ -17,7 +17,20 @@ import type { JobNews } from './jobs/job-host.ts';
 import type { JobLine, JobRecord } from './jobs/job-store.ts';
 import type { WorkName, WorkParams } from './jobs/works.ts';
 
-export type { CheckResult, CompactResult, Datastore, Edge, ImageEntry, ImageInfo, ImageRecord, JobLine, JobNews, OptionRow, Problem, WireError };
+export type {
+  CheckResult,
+  CompactResult,
+  Datastore,
+  Edge,
+  ImageEntry,
+  ImageInfo,
+  ImageRecord,
+  JobLine,
+  JobNews,
+  OptionRow,
+  Problem,
+  WireError,
+};
 
 /** A job with the sentence of its error. */
 export interface JobEntry extends JobRecord {

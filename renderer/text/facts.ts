@@ -11,5 +11,7 @@ export interface FactLine {
 export function factLines(facts: Fact, most = 60, prefix = ''): FactLine[] {
   if (typeof facts !== 'object') return [{ name: prefix, value: String(facts) }];
   const entries = Object.entries<Fact>(facts);
-  return entries.flatMap(([key, value]) => factLines(value, most, prefix === '' ? key : `${prefix}.${key}`)).slice(0, most);
+  return entries
+    .flatMap(([key, value]) => factLines(value, most, prefix === '' ? key : `${prefix}.${key}`))
+    .slice(0, most);
 }

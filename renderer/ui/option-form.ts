@@ -7,9 +7,13 @@ import { parseSize } from '../text/sizes.ts';
 const elsewhere = new Set(['size', 'backing_file', 'backing_fmt', 'encryption']);
 
 /** Rows of a form, and those that are about encryption. */
-export function splitRows(rows: readonly OptionRow[]): { plain: readonly OptionRow[]; encryption: readonly OptionRow[] } {
+export function splitRows(rows: readonly OptionRow[]): {
+  plain: readonly OptionRow[];
+  encryption: readonly OptionRow[];
+} {
   const asked = rows.filter(({ name }) => !elsewhere.has(name));
-  const secret = ({ name }: OptionRow): boolean => name.startsWith('encrypt.') || /^(key-secret|cipher|ivgen|hash|iter)/.test(name);
+  const secret = ({ name }: OptionRow): boolean =>
+    name.startsWith('encrypt.') || /^(key-secret|cipher|ivgen|hash|iter)/.test(name);
   return { plain: asked.filter((row) => !secret(row)), encryption: asked.filter(secret) };
 }
 
