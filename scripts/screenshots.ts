@@ -127,12 +127,12 @@ try {
     await page.locator('nav a').last().click();
     await page.locator('.page button.primary').last().click();
     await page.getByTestId('check-result').waitFor();
-    await shoot(page, `check-${name}`);
+    if (index === 0) await shoot(page, `check-${name}`);
     await page.locator('a[href="#/jobs"]').first().click();
     await page.waitForTimeout(6500);
     await shoot(page, `jobs-${name}`);
     await page.locator('a[href="#/problems"]').first().click();
-    await shoot(page, `problems-${name}`);
+    if (index === 0) await shoot(page, `problems-${name}`);
     if (faults.length > 0) console.log(faults);
     await shown.close();
   }

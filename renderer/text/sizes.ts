@@ -21,7 +21,8 @@ export function countText(count: number): string {
 }
 
 export function percentText(ratio: number): string {
-  return new Intl.NumberFormat(shownLanguage(), { style: 'percent', maximumFractionDigits: 0 }).format(ratio);
+  const maximumFractionDigits = ratio > 0 && ratio < 0.1 ? 1 : 0;
+  return new Intl.NumberFormat(shownLanguage(), { style: 'percent', maximumFractionDigits }).format(ratio);
 }
 
 /** `1:05`, `2:03:10`. */
