@@ -256,7 +256,8 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
                 said,
               } = await withFailingFiles(work, n, errno, () => program(row.argv), mode);
               const title = `step ${n} of ${steps} (${made[n - 1]}): ${said.trim()}`;
-              if (mode === 'lasting' && made.length >= n) expect(said, title).not.toBe('');
+              // The end of a journal inside another may fail unsaid: the outer one has decided, and settles it.
+              if (mode === 'lasting' && made.length >= n && result !== 0) expect(said, title).not.toBe('');
               if (mode === 'once') expect(contents(), title).toEqual(result === 0 ? fresh : old);
               else if (result === 0) expect(contents(), title).toEqual(fresh);
               judge(title);
