@@ -42,5 +42,3 @@ export const operations = {
 } as const;
 
 export type OperationName = keyof typeof operations;
-export type ParamsOf<Name extends OperationName> = Parameters<(typeof operations)[Name]>[0];
-export type ResultOf<Name extends OperationName> = Awaited<ReturnType<(typeof operations)[Name]>>;

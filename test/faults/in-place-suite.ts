@@ -231,11 +231,14 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
           expect(known, `${title}, read by qemu-img, is neither old nor new`).toBe(true);
         }
 
-        const itUndoes = row.undo === null ? it.skip : it;
-        itUndoes('can be taken back', async () => {
+        it(row.undo === null ? 'keeps nothing to take it back with' : 'can be taken back', async () => {
           start();
           expect(await program(row.argv)).toBe(0);
           expect(contents()).toEqual(fresh);
+          if (row.undo === null) {
+            expect(journals(work)).toEqual([]);
+            return;
+          }
           expect(journals(work).length, 'a journal').toBeGreaterThan(0);
           expect(await program(['undo', '-q', row.undo ?? 'image'])).toBe(0);
           expect(differing(work, before)).toBeNull();
