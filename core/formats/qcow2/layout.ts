@@ -50,16 +50,6 @@ export function layoutFor(clusterBits: number, refcountOrder: number, extendedL2
   };
 }
 
-/** Index into the L1 table for a guest offset. */
-export function l1Index(layout: Layout, guest: number): number {
-  return Math.floor(guest / layout.l2Coverage);
-}
-
-/** Index into the L2 table for a guest offset. */
-export function l2Index(layout: Layout, guest: number): number {
-  return Math.floor((guest % layout.l2Coverage) / layout.clusterSize);
-}
-
 /** Entries that the L1 table of a disk of `size` bytes needs. */
 export function l1EntriesFor(layout: Layout, size: number): number {
   return Math.ceil(size / layout.l2Coverage);
@@ -68,11 +58,6 @@ export function l1EntriesFor(layout: Layout, size: number): number {
 /** Clusters that `length` bytes take. */
 export function clustersFor(layout: Layout, length: number): number {
   return Math.ceil(length / layout.clusterSize);
-}
-
-/** Index into the refcount table for a host cluster. */
-export function refcountTableIndex(layout: Layout, cluster: number): number {
-  return Math.floor(cluster / layout.refcountBlockEntries);
 }
 
 /** The offset in an L1 entry, a standard L2 entry, a bitmap table entry: bits 9…55. */

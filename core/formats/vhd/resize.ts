@@ -98,8 +98,3 @@ export function patchHeader(node: WritableDynamicNode, values: Parameters<typeof
   node.headerBytes = bytes;
   node.header = dynamicHeader.parse(bytes);
 }
-
-/** The first sector boundary at or behind `offset`. */
-export function nextSector(offset: number): number {
-  return alignUp(offset, sectorSize);
-}
