@@ -27,6 +27,7 @@ async function bundle(): Promise<void> {
     external,
     platform: 'node',
     treeshake: true,
+    checks: { pluginTimings: false },
     onLog(level, log, handler) {
       if (level === 'warn') throw new Error(`the bundler warns: ${log.message}`);
       handler(level, log);
@@ -70,6 +71,8 @@ async function bundleWindow(): Promise<void> {
         assetsInlineLimit: 0,
         modulePreload: { polyfill: false },
         rolldownOptions: {
+          // A slow machine is no fault of the build.
+          checks: { pluginTimings: false },
           onwarn(warning) {
             throw new Error(`the bundler warns: ${warning.message}`);
           },
