@@ -27,7 +27,7 @@ async function bundle(): Promise<void> {
     external,
     platform: 'node',
     treeshake: true,
-    checks: { pluginTimings: false },
+    checks: { bundlerTimings: false },
     onLog(level, log, handler) {
       if (level === 'warn') throw new Error(`the bundler warns: ${log.message}`);
       handler(level, log);
@@ -72,7 +72,7 @@ async function bundleWindow(): Promise<void> {
         modulePreload: { polyfill: false },
         rolldownOptions: {
           // A slow machine is no fault of the build.
-          checks: { pluginTimings: false },
+          checks: { bundlerTimings: false },
           onwarn(warning) {
             throw new Error(`the bundler warns: ${warning.message}`);
           },
