@@ -1,11 +1,13 @@
 // Which page is shown: read from the address behind `#`, so that Back and bookmarks work.
 
-export const imageTabs = ['overview', 'snapshots', 'relatives', 'check'] as const;
-export type ImageTab = (typeof imageTabs)[number];
-
 export type Route =
   | { readonly page: 'library'; readonly datastore: string | null; readonly tag: string | null }
-  | { readonly page: 'image'; readonly id: string; readonly tab: ImageTab }
+  | {
+      readonly page: 'image';
+      readonly id: string;
+      readonly tab: string;
+      readonly query?: Readonly<Record<string, string>>;
+    }
   | { readonly page: 'problems' }
   | { readonly page: 'jobs' }
   | { readonly page: 'settings' };
@@ -14,7 +16,7 @@ function parse(hash: string): Route {
   const url = new URL(hash.replace(/^#/, '') || '/', 'http://window');
   const [page, id, tab] = url.pathname.split('/').slice(1).map(decodeURIComponent);
   if (page === 'image' && id !== undefined && id !== '') {
-    return { page, id, tab: imageTabs.find((known) => known === tab) ?? 'overview' };
+    return { page, id, tab: tab ?? 'overview', query: Object.fromEntries(url.searchParams) };
   }
   if (page === 'problems' || page === 'jobs' || page === 'settings') return { page };
   return { page: 'library', datastore: url.searchParams.get('datastore'), tag: url.searchParams.get('tag') };
@@ -29,8 +31,10 @@ window.addEventListener('hashchange', () => {
 /** The address of a page, for links. */
 export function addressOf(route: Route): string {
   switch (route.page) {
-    case 'image':
-      return `#/image/${encodeURIComponent(route.id)}/${route.tab}`;
+    case 'image': {
+      const query = new URLSearchParams(route.query);
+      return `#/image/${encodeURIComponent(route.id)}/${route.tab}${query.size === 0 ? '' : `?${query}`}`;
+    }
     case 'library': {
       const query = new URLSearchParams();
       if (route.datastore !== null) query.set('datastore', route.datastore);
