@@ -70,6 +70,7 @@ const table = {
   'gate/scheme': (d) =>
     `The image names '${d.name}', which is not a path of a file; names with a protocol are not followed`,
   'gate/refused': (d) => `The image names '${d.name}', which may not be opened: ${d.reason}`,
+  'gate/ask': (d) => `The image names '${d.name}', which nobody has allowed it to open: ${d.reason}`,
   'gate/backing': (d) => `Could not open backing file: ${d.reason}`,
 
   // convert

@@ -16,6 +16,8 @@ export interface OpenGate {
   openImage(reference: { from: string; path: string; format: string | null }): BlockNode;
   /** Opens another file of the same image (data file, extent), with the same access as the image itself. */
   openFile(reference: { from: string; path: string; role: string }): Storage;
+  /** Tells of all that an image is about to open, before the first is opened. Absent: nobody wants to know. */
+  announce?(references: readonly { from: string; path: string; role: string; format?: string | null }[]): void;
   /** A new file of the same image; one of that name must not be there. Absent: nothing can be made here. */
   createFile?(reference: { from: string; path: string; role: string }): Storage;
   /**

@@ -8,7 +8,12 @@ export interface Reference {
   /** The image that makes it. */
   readonly from: string;
   readonly path: string;
+  /** `backing`; `head`: the first bytes of a file beside, to find the one that is meant; otherwise a file of the image itself. */
   readonly role: string;
+  /** As it stands in the image. */
+  readonly name?: string;
+  /** The format that the image says it has; null: the content decides. */
+  readonly format?: string | null;
 }
 
 /** What the one who opens an image allows. */
@@ -17,6 +22,10 @@ export interface GatePolicy {
   readonly maxDepth: number;
   /** Why this reference may not be followed; null: it may. */
   refuse(reference: Reference): string | null;
+  /** Of a reference that was refused: it is for somebody to decide (`gate/ask` then, in place of `gate/refused`). Absent: none is. */
+  isQuestion?(reference: Reference): boolean;
+  /** Hears of all references of an image before the first of them is opened, so that all can be asked about at once. */
+  announce?(references: readonly Reference[]): void;
 }
 
 /**
@@ -27,17 +36,32 @@ export interface GatePolicy {
 export const followFiles: GatePolicy = {
   maxDepth: 200,
   refuse({ role, ...reference }) {
-    if (role.startsWith('extents.')) return refuseOutside(reference, 'an extent');
-    if (role.startsWith('disks.')) return refuseOutside(reference, 'a file of a package');
-    return role === 'data-file' ? refuseOutside(reference, 'a data file') : null;
+    const what = ownFile(role);
+    return what === null ? null : refuseOutside(reference, what);
   },
 };
+
+/** What a file of the image itself is called; null: the reference is to another image. */
+export function ownFile(role: string): string | null {
+  if (role.startsWith('extents.')) return 'an extent';
+  if (role.startsWith('disks.')) return 'a file of a package';
+  return role === 'data-file' ? 'a data file' : null;
+}
+
+/** Throws `gate/refused` or `gate/ask` for a reference that `policy` does not let through. */
+export function requireAllowed(policy: GatePolicy, reference: Reference): void {
+  const reason = policy.refuse(reference);
+  if (reason === null) return;
+  const { path: name, role, from: file } = reference;
+  if (policy.isQuestion?.(reference) === true) throw new ImageError('gate/ask', { name, role, reason }, { file });
+  throw new ImageError('gate/refused', { name, reason }, { file });
+}
 
 /** Follows every file path, extents too: for somebody who has seen the names and wants them. */
 export const followAll: GatePolicy = { maxDepth: 200, refuse: () => null };
 
 /** Why a file may not be part of the image `from`, of which it is `what`; null: it may. */
-function refuseOutside(reference: Omit<Reference, 'role'>, what: string): string | null {
+export function refuseOutside(reference: Omit<Reference, 'role'>, what: string): string | null {
   const folder = path.dirname(reference.from);
   const relative = path.relative(folder, reference.path);
   const stepsUp = /(^|[\\/])\.\.([\\/]|$)/;

@@ -8,7 +8,7 @@ import type { BlockNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { Finding, FormatDriver, OpenGate } from './driver.ts';
-import { followFiles, resolveReference, type GatePolicy } from './gate.ts';
+import { followFiles, hasScheme, requireAllowed, resolveReference, type GatePolicy } from './gate.ts';
 import { driverNamed, probeStorage } from './registry.ts';
 
 /** How an image is to be opened. */
@@ -99,7 +99,7 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
   }
   const wrap = options.wrap ?? ((file: Storage) => file);
   const openOther = (target: string, role: string): Storage => {
-    if (options.files?.[role] === undefined) allow(policy, { from: path, path: target, role });
+    if (options.files?.[role] === undefined) requireAllowed(policy, { from: path, path: target, role });
     return openFile(target, { writable, lock, cache: options.cache });
   };
   const image = openFile(path, { writable, lock, cache: options.cache });
@@ -123,7 +123,7 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
       if (given !== null && opening) return given;
       const target = resolveReference(reference.from, reference.path);
       if (given !== null && isImageAt(given, target)) return given;
-      allow(policy, { from: reference.from, path: target, role: 'backing' });
+      requireAllowed(policy, { ...reference, path: target, name: reference.path, role: 'backing' });
       try {
         return openLayer(target, { ...optionsBelow(options), format: reference.format }, files).node;
       } catch (error) {
@@ -137,18 +137,27 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
     openFile(reference) {
       const named = options.files?.[reference.role];
       const target = named ?? resolveReference(reference.from, reference.path);
-      if (named === undefined) allow(policy, { from: reference.from, path: target, role: reference.role });
+      if (named === undefined) requireAllowed(policy, { ...reference, path: target, name: reference.path });
       return wrap(settled(openFile(target, { writable, lock, cache: options.cache })), reference.role);
     },
     createFile(reference) {
       const target = resolveReference(reference.from, reference.path);
-      allow(policy, { from: reference.from, path: target, role: reference.role });
+      requireAllowed(policy, { from: reference.from, path: target, role: reference.role });
       if (!writable) throw new ImageError('storage/read-only', {}, { file: reference.from });
       return wrap(newFile(target, { writable, lock, cache: options.cache }), reference.role);
     },
+    announce(references) {
+      policy.announce?.(
+        references.flatMap((reference) => {
+          if (options.files?.[reference.role] !== undefined) return [];
+          const target = tryResolving(reference.from, reference.path);
+          return target === null ? [] : [{ ...reference, path: target, name: reference.path }];
+        }),
+      );
+    },
     *headsBeside({ from, folder, ending, length }) {
       const place = resolveReference(from, folder);
-      const allowed = (file: string): boolean => policy.refuse({ from, path: file, role: 'backing' }) === null;
+      const allowed = (file: string): boolean => policy.refuse({ from, path: file, role: 'head' }) === null;
       for (const { name, head } of fileHeads(place, ending, length, allowed)) {
         yield { path: folder === '.' ? name : `${folder}/${name}`, head };
       }
@@ -211,7 +220,7 @@ function newFile(target: string, how: FileOptions): Storage {
   }
 }
 
-function allow(policy: GatePolicy, reference: { from: string; path: string; role: string }): void {
-  const reason = policy.refuse(reference);
-  if (reason !== null) throw new ImageError('gate/refused', { name: reference.path, reason }, { file: reference.from });
+/** Null: it is no name of a file, which opening it will say. */
+function tryResolving(from: string, name: string): string | null {
+  return hasScheme(name.startsWith('file:') ? name.slice('file:'.length) : name) ? null : resolveReference(from, name);
 }

@@ -5,7 +5,7 @@ import type { BackingReference, BlockNode } from '../block/node.ts';
 import { alignUp } from '../block/units.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver, OptionValue } from '../formats/driver.ts';
-import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.ts';
+import { followFiles, requireAllowed, resolveReference, type GatePolicy } from '../formats/gate.ts';
 import { openImage } from '../formats/open.ts';
 import { createDriverNamed, driverNamed, isFormatName } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
@@ -76,12 +76,11 @@ function openBelow(params: CreateParams, backing: BackingReference): BlockNode {
   let opened;
   try {
     const path = resolveReference(params.path, backing.path);
-    const refused = policy.refuse({ from: params.path, path, role: 'backing' });
-    if (refused !== null) throw new ImageError('gate/refused', { name: path, reason: refused }, { file: params.path });
+    requireAllowed(policy, { from: params.path, path, role: 'backing' });
     if (backing.format !== null) driverNamed(backing.format);
     opened = openImage(path, { format: backing.format, policy, guestData: false });
   } catch (error) {
-    if (!(error instanceof ImageError)) throw error;
+    if (!(error instanceof ImageError) || error.code === 'gate/ask') throw error;
     const named =
       error.code === 'storage/open' ? `Could not open '${error.where.file}': ${error.message}` : error.message;
     throw new ImageError('create/backing', { reason: named }, error.where, error);

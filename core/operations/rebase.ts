@@ -5,7 +5,7 @@ import type { CacheMode } from '../block/file.ts';
 import type { BackingReference, BlockNode, WritableNode } from '../block/node.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from '../formats/driver.ts';
-import { followFiles, resolveReference } from '../formats/gate.ts';
+import { followFiles, requireAllowed, resolveReference } from '../formats/gate.ts';
 import { openImage, type OpenOptions } from '../formats/open.ts';
 import { isFormatName } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
@@ -102,11 +102,10 @@ function openBase(image: WritableImage, backing: BackingReference, params: Rebas
   let node: BlockNode;
   try {
     const path = resolveReference(from, backing.path);
-    const refused = policy.refuse({ from, path, role: 'backing' });
-    if (refused !== null) throw new ImageError('gate/refused', { name: path, reason: refused }, { file: from });
+    requireAllowed(policy, { from, path, role: 'backing' });
     node = openImage(path, { format: backing.format, policy, share, cache, secret }).node;
   } catch (error) {
-    if (!(error instanceof ImageError)) throw error;
+    if (!(error instanceof ImageError) || error.code === 'gate/ask') throw error;
     throw new ImageError('rebase/new-base', { name: backing.path, reason: error.message }, error.where, error);
   }
   const identity = image.node.files[0]?.storage.identity ?? null;

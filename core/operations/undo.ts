@@ -3,8 +3,7 @@ import { openFile } from '../block/file.ts';
 import { realPath } from '../block/journal/place.ts';
 import { lastVerb, takeBack, type TakenBack } from '../block/journal/take-back.ts';
 import type { Storage } from '../block/storage.ts';
-import { ImageError } from '../errors/image-error.ts';
-import { followFiles, type GatePolicy } from '../formats/gate.ts';
+import { followFiles, requireAllowed, type GatePolicy } from '../formats/gate.ts';
 import type { Job } from '../job.ts';
 import { refuseDependents, type InPlaceOptions } from './in-place.ts';
 
@@ -36,8 +35,7 @@ function opening(params: UndoParams): Omit<Parameters<typeof takeBack>[1], 'dryR
   const writable = !params.dryRun;
   const lock = writable ? 'write' : 'read';
   const openOther = (from: string, file: string, role: string): Storage => {
-    const reason = policy.refuse({ from, path: file, role });
-    if (reason !== null) throw new ImageError('gate/refused', { name: file, reason }, { file: from });
+    requireAllowed(policy, { from, path: file, role });
     return openFile(file, { writable, lock });
   };
   return {

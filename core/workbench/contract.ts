@@ -12,6 +12,8 @@ import type { OptionRow, Region } from '../formats/driver.ts';
 import type { CheckResult } from '../operations/check.ts';
 import type { CompactResult } from '../operations/compact.ts';
 import type { ImageInfo } from '../operations/info.ts';
+import type { ListedReference } from '../formats/references.ts';
+import { gateRules, mostDecisions, type KeptGate } from './kept-gate.ts';
 import { byteCount, filePath, imageArgument } from './jobs/image-argument.ts';
 import type { JobNews } from './jobs/job-host.ts';
 import type { JobLine, JobRecord } from './jobs/job-store.ts';
@@ -27,6 +29,8 @@ export type {
   ImageRecord,
   JobLine,
   JobNews,
+  KeptGate,
+  ListedReference,
   OptionRow,
   Problem,
   WireError,
@@ -91,6 +95,14 @@ export interface ImageSession {
   readonly depth: number;
 }
 
+/** What an image would pull in, as far as that can be seen without opening what is not allowed; `more` are left out. */
+export interface ImageReferences {
+  readonly references: readonly ListedReference[];
+  readonly more: number;
+  /** Why the list ends early besides what is not allowed; null: it does not. */
+  readonly fault: WireError | null;
+}
+
 export type RegionFacts = Pick<Region, 'start' | 'length' | 'label' | 'kind'>;
 
 /** A stretch of the disk cut into cells. Each list has one number (0 to 255) per cell: how much of it is of that kind. */
@@ -122,6 +134,8 @@ export const mostBytes = 1024 * 1024;
 const name = v.pipe(v.string(), v.minLength(1), v.maxLength(1000));
 const limit = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1000));
 const offset = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const decisions = v.pipe(v.array(filePath), v.maxLength(mostDecisions));
+const secrets = v.optional(v.record(v.string(), v.string()), {});
 const session = v.pipe(v.string(), v.uuid());
 /** `guest`, or the role of a file. */
 const view = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
@@ -131,6 +145,16 @@ export const contract = {
     about: oc.output(output<About>()),
     formats: oc.output(output<readonly FormatFacts[]>()),
     folder: oc.input(v.strictObject({ path: v.nullable(filePath), offset, limit })).output(output<FolderPage>()),
+  },
+  gate: {
+    get: oc.output(output<KeptGate>()),
+    set: oc
+      .input(v.strictObject({ rule: v.picklist(gateRules), allowed: decisions, denied: decisions }))
+      .output(output<KeptGate>()),
+    /** `folder`: whatever lies where this file lies, or below, may be pulled in; `never`: this file never. */
+    decide: oc
+      .input(v.strictObject({ path: filePath, decision: v.picklist(['folder', 'never']) }))
+      .output(output<KeptGate>()),
   },
   datastores: {
     list: oc.output(output<readonly Datastore[]>()),
@@ -182,6 +206,8 @@ export const contract = {
       .output(output<{ readonly edges: readonly Edge[]; readonly total: number }>()),
     /** What the last check of the catalogue found, the first ones. */
     findings: oc.input(v.strictObject({ id: name })).output(output<readonly KeptFinding[]>()),
+    /** What it would pull in. Nothing is opened that is not allowed; `gate/ask` from a session or a job is what this is asked after. */
+    references: oc.input(v.strictObject({ image: imageArgument, secrets })).output(output<ImageReferences>()),
     parents: oc.input(v.strictObject({ id: name })).output(output<readonly Candidate[]>()),
   },
   jobs: {
@@ -190,7 +216,7 @@ export const contract = {
         v.strictObject({
           work: v.string(),
           params: v.unknown(),
-          secrets: v.optional(v.record(v.string(), v.string()), {}),
+          secrets,
         }),
       )
       .output(output<{ readonly id: string }>()),
@@ -208,9 +234,7 @@ export const contract = {
     news: oc.output(eventIterator(output<JobNews>())),
   },
   sessions: {
-    open: oc
-      .input(v.strictObject({ image: imageArgument, secrets: v.optional(v.record(v.string(), v.string()), {}) }))
-      .output(output<ImageSession>()),
+    open: oc.input(v.strictObject({ image: imageArgument, secrets })).output(output<ImageSession>()),
     close: oc.input(v.strictObject({ session })).output(output<null>()),
     bytes: oc
       .input(

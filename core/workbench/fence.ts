@@ -59,8 +59,9 @@ function isLink(file: string): boolean {
 export function fenced(policy: GatePolicy, fence: Fence): GatePolicy {
   if (fence.roots === null) return policy;
   return {
-    maxDepth: policy.maxDepth,
+    ...policy,
     refuse: (reference) =>
       isWithin(fence, reference.path) ? policy.refuse(reference) : 'it lies outside of the folders that were opened up',
+    isQuestion: (reference) => isWithin(fence, reference.path) && policy.isQuestion?.(reference) === true,
   };
 }

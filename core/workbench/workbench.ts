@@ -20,6 +20,7 @@ import type { FormatDriver } from '../formats/driver.ts';
 import { allDrivers } from '../formats/registry.ts';
 import { contract, type FormatFacts, type JobEntry } from './contract.ts';
 import { requireWithin, type Fence } from './fence.ts';
+import { decide, readGate, writeGate } from './kept-gate.ts';
 import { Scope } from './scope.ts';
 import { listFolder } from './folders.ts';
 import { ImageHost } from './images/image-host.ts';
@@ -44,7 +45,7 @@ export interface Workbench {
 
 export function startWorkbench(options: WorkbenchOptions): Workbench {
   const jobs = new JobHost(options.catalogue, options.fence);
-  const images = new ImageHost(options.fence);
+  const images = new ImageHost(options.fence, () => readGate(options.catalogue));
   const keeper = new CatalogueKeeper(options.catalogue, jobs);
   return {
     router: makeRouter(options, jobs, images, keeper),
@@ -76,7 +77,7 @@ function makeRouter(
   keeper: CatalogueKeeper,
 ) {
   const os_ = implement(contract).use(({ next }) => translated(async () => next()));
-  const { program, datastores, images: image, jobs: job, sessions } = os_;
+  const { program, gate, datastores, images: image, jobs: job, sessions } = os_;
   const scope = new Scope(catalogue, fence);
   const done = (work: () => void): null => {
     work();
@@ -98,6 +99,14 @@ function makeRouter(
       })),
       formats: program.formats.handler(() => allDrivers().map(factsOf)),
       folder: program.folder.handler(({ input }) => listFolder(fence, input.path, input.offset, input.limit)),
+    },
+    gate: {
+      get: gate.get.handler(() => readGate(catalogue)),
+      set: gate.set.handler(({ input }) => writeGate(catalogue, input)),
+      decide: gate.decide.handler(({ input }) => {
+        requireWithin(fence, input.path);
+        return decide(catalogue, input.path, input.decision);
+      }),
     },
     datastores: {
       list: datastores.list.handler(() => scope.datastores()),
@@ -156,6 +165,7 @@ function makeRouter(
         return { edges: edges.slice(input.offset, input.offset + input.limit), total: edges.length };
       }),
       findings: image.findings.handler(({ input }) => findingsOf(catalogue, scope.image(input.id))),
+      references: image.references.handler(({ input }) => images.references(input.image, input.secrets)),
       parents: image.parents.handler(({ input }) =>
         findParent(catalogue, scope.image(input.id)).filter(({ imageId }) => scope.sees(imageId)),
       ),

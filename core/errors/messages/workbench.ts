@@ -5,6 +5,7 @@ export const workbenchMessages = {
   'serve/listen': (d) => `Cannot listen on ${d.address}:${d.port}: ${d.reason}`,
   'access/outside': (d) => `'${d.name}' lies outside of the folders that were opened up`,
   'access/read-only': 'Nothing may be changed here: it was started with --read-only',
+  'gate/decisions': (d) => `More than ${d.allowed} decisions of one kind are not kept; allow a folder instead`,
   'session/unknown': (d) => `There is no open image '${d.id}'`,
   'session/no-file': (d) => `The image has no file '${d.role}'`,
   'session/died': (d) => `The image was closed by a fault: ${d.reason}`,

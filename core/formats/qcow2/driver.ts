@@ -36,6 +36,7 @@ function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
     const state = new Qcow2State(storage, request);
     openEncryption(state, request);
     if (!request.forRepair) snapshotTable(state);
+    announceFiles(state, request);
     if (state.external) {
       openDataFile(state, request);
       if (state.dataFile !== null) opened.push(state.dataFile);
@@ -54,6 +55,16 @@ function openQcow2(storage: Storage, request: OpenRequest): BlockNode {
     for (const one of opened.reverse()) one.close();
     throw error;
   }
+}
+
+/** A data file and a layer below can both be outside: whoever is asked is asked once. */
+function announceFiles(state: Qcow2State, { gate, withBacking }: OpenRequest): void {
+  const { dataFileName, backingReference, storage } = state;
+  const from = storage.name;
+  gate.announce?.([
+    ...(state.external && dataFileName !== null ? [{ from, path: dataFileName, role: 'data-file' }] : []),
+    ...(withBacking && backingReference !== null ? [{ from, ...backingReference, role: 'backing' }] : []),
+  ]);
 }
 
 /** Who opens without the layer below, to read, may want no guest data either: the file is opened when it is first needed. */

@@ -73,7 +73,7 @@ class Search {
       node = this.#gate.openImage({ from: this.#from, path: name, format: 'vdi' });
     } catch (error) {
       if (!(error instanceof ImageError)) throw error;
-      if (error.code === 'gate/refused') this.#refused ??= error;
+      if (error.code === 'gate/refused' || error.code === 'gate/ask') this.#refused ??= error;
       else if (!isAbsent(error)) this.#failed ??= error;
       return null;
     }

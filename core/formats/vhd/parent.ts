@@ -51,7 +51,7 @@ export function differenceOf(claim: ParentClaim, node: BlockNode): string | null
 
 /**
  * Opens the parent, with its own. Throws `vhd/parent-missing` or `vhd/parent-changed` with the identity that is looked for; what opening
- * a parent that is there throws (`gate/backing`, `storage/locked`, …); `gate/refused` when the caller allows none of the names.
+ * a parent that is there throws (`gate/backing`, `storage/locked`, …); `gate/refused`, `gate/ask` when the caller allows none of the names.
  */
 export function openParent(claim: ParentClaim, from: string, gate: OpenGate): BlockNode {
   let refused: ImageError | null = null;
@@ -65,7 +65,7 @@ export function openParent(claim: ParentClaim, from: string, gate: OpenGate): Bl
     } catch (error) {
       if (!(error instanceof ImageError)) throw error;
       if (isAbsent(error)) continue;
-      if (error.code === 'gate/refused' || error.code === 'gate/scheme') refused ??= error;
+      if (['gate/refused', 'gate/ask', 'gate/scheme'].includes(error.code)) refused ??= error;
       else failed ??= error;
       continue;
     }

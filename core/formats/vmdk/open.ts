@@ -110,6 +110,12 @@ function openListed(opening: Opening, descriptor: Descriptor): Extent[] {
   if (!createTypes.includes(createType)) {
     throw new ImageError('vmdk/create-type', { type: createType }, { file: opening.storage.name, field: 'createType' });
   }
+  const from = opening.storage.name;
+  opening.request.gate.announce?.(
+    descriptor.extents.flatMap(({ name }, index) =>
+      name === null ? [] : [{ from, path: name, role: `extents.${index}` }],
+    ),
+  );
   let end = 0;
   return descriptor.extents.map((line, index) => {
     const extent = openLine(opening, line, index);

@@ -2,8 +2,9 @@
 import crypto from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { ImageError } from '../../errors/image-error.ts';
-import type { ImageSession } from '../contract.ts';
+import type { ImageReferences, ImageSession } from '../contract.ts';
 import { requireWithin, type Fence } from '../fence.ts';
+import { cautious, type KeptGate } from '../kept-gate.ts';
 import type { ImageArgument } from '../jobs/image-argument.ts';
 import type { Answer, ImageTask, Question, Questions } from './image-thread.ts';
 
@@ -23,18 +24,62 @@ const resourceLimits = { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 
 
 export class ImageHost {
   readonly #fence: Fence;
+  readonly #gate: () => KeptGate;
   readonly #sessions = new Map<string, Session>();
 
-  constructor(fence: Fence) {
+  /** `gate` says what was decided about references at the time when an image is opened. */
+  constructor(fence: Fence, gate: () => KeptGate = () => cautious) {
     this.#fence = fence;
+    this.#gate = gate;
   }
 
-  /** Opens an image. Throws `access/outside`, `session/too-many`, and what opening throws. */
+  /** Opens an image. Throws `access/outside`, `session/too-many`, `gate/ask`, and what opening throws. */
   async open(image: ImageArgument, secrets: Readonly<Record<string, string>>): Promise<ImageSession> {
+    const { id, session } = this.#start(image, secrets);
+    try {
+      const facts = (await this.#ask(session, 'open', [])) as Omit<ImageSession, 'id'>;
+      return { id, ...facts };
+    } catch (error) {
+      this.close(id);
+      throw error;
+    }
+  }
+
+  /** What an image would pull in. Throws as `open`, but for what it names. */
+  async references(image: ImageArgument, secrets: Readonly<Record<string, string>>): Promise<ImageReferences> {
+    const { id, session } = this.#start(image, secrets);
+    try {
+      return (await this.#ask(session, 'references', [])) as ImageReferences;
+    } finally {
+      this.close(id);
+    }
+  }
+
+  /** Asks an open image. Throws `session/unknown`, `session/died`, and what the question throws. */
+  ask<Name extends keyof Questions>(id: string, name: Name, ...args: Parameters<Questions[Name]>): Promise<unknown> {
+    const session = this.#sessions.get(id);
+    if (session === undefined) return Promise.reject(new ImageError('session/unknown', { id }));
+    return this.#ask(session, name, args);
+  }
+
+  /** Closes it; one that is not open is closed already. */
+  close(id: string): void {
+    const session = this.#sessions.get(id);
+    this.#sessions.delete(id);
+    void session?.worker.terminate();
+  }
+
+  async closeAll(): Promise<void> {
+    const workers = [...this.#sessions.values()].map(({ worker }) => worker.terminate());
+    this.#sessions.clear();
+    await Promise.all(workers);
+  }
+
+  #start(image: ImageArgument, secrets: Readonly<Record<string, string>>): { id: string; session: Session } {
     requireWithin(this.#fence, image.path);
     if (this.#sessions.size >= mostSessions) throw new ImageError('session/too-many', { allowed: mostSessions });
     const id = crypto.randomUUID();
-    const task: ImageTask = { image, secrets, fence: this.#fence };
+    const task: ImageTask = { image, secrets, fence: this.#fence, gate: this.#gate() };
     const file = import.meta.url.endsWith('.ts') ? './image-thread.ts' : './image-thread.js';
     const worker = new Worker(new URL(file, import.meta.url), {
       workerData: task,
@@ -57,33 +102,7 @@ export class ImageHost {
     });
     worker.on('error', (error: Error) => die(error.message));
     worker.on('exit', (code) => die(`exit code ${code}`));
-    try {
-      const facts = (await this.#ask(session, 'open', [])) as Omit<ImageSession, 'id'>;
-      return { id, ...facts };
-    } catch (error) {
-      this.close(id);
-      throw error;
-    }
-  }
-
-  /** Asks an open image. Throws `session/unknown`, `session/died`, and what the question throws. */
-  ask<Name extends keyof Questions>(id: string, name: Name, ...args: Parameters<Questions[Name]>): Promise<unknown> {
-    const session = this.#sessions.get(id);
-    if (session === undefined) return Promise.reject(new ImageError('session/unknown', { id }));
-    return this.#ask(session, name, args);
-  }
-
-  /** Closes it; one that is not open is closed already. */
-  close(id: string): void {
-    const session = this.#sessions.get(id);
-    this.#sessions.delete(id);
-    void session?.worker.terminate();
-  }
-
-  async closeAll(): Promise<void> {
-    const workers = [...this.#sessions.values()].map(({ worker }) => worker.terminate());
-    this.#sessions.clear();
-    await Promise.all(workers);
+    return { id, session };
   }
 
   #ask(session: Session, name: keyof Questions, args: readonly unknown[]): Promise<unknown> {

@@ -3,8 +3,10 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
 import { silentJob } from '../../job.ts';
 import { openImage } from '../../formats/open.ts';
+import { listReferences } from '../../formats/references.ts';
 import { info } from '../../operations/info.ts';
 import type { Fence } from '../fence.ts';
+import type { KeptGate } from '../kept-gate.ts';
 import { optionsOf, type ImageArgument } from '../jobs/image-argument.ts';
 import { OpenImage } from './open-image.ts';
 
@@ -12,11 +14,13 @@ export interface ImageTask {
   readonly image: ImageArgument;
   readonly secrets: Readonly<Record<string, string>>;
   readonly fence: Fence;
+  readonly gate: KeptGate;
 }
 
 /** The questions; each is asked with its parameters and answered with its result. */
 export interface Questions {
   readonly open: () => Promise<unknown>;
+  readonly references: () => unknown;
   readonly bytes: (view: string, start: number, length: number) => Uint8Array;
   readonly regions: (role: string, from: number, limit: number) => unknown;
   readonly annotations: (role: string, start: number, length: number) => unknown;
@@ -36,8 +40,8 @@ export type Answer =
   | { readonly number: number; readonly error: WireError }
   | { readonly number: number; readonly bug: string };
 
-function questionsAbout({ image, secrets, fence }: ImageTask): Questions {
-  const surroundings = { secrets, fence };
+function questionsAbout({ image, secrets, fence, gate }: ImageTask): Questions {
+  const surroundings = { secrets, fence, gate };
   const options = optionsOf(image, surroundings);
   let open: OpenImage | null = null;
   const opened = (): OpenImage => (open ??= new OpenImage(image.path, options));
@@ -47,6 +51,10 @@ function questionsAbout({ image, secrets, fence }: ImageTask): Questions {
       const [facts] = await info({ path: image.path, options: { ...options, share: true }, chain: false }, silentJob);
       const files = node.files.map(({ role, storage }) => ({ role, path: storage.name, length: storage.size }));
       return { info: facts, guestSize: node.size, files, depth };
+    },
+    references() {
+      const { fault, ...list } = listReferences(image.path, { ...options, share: true });
+      return { ...list, fault: fault === null ? null : fault.toWire() };
     },
     bytes: (...args) => opened().bytes(...args),
     regions: (...args) => opened().regions(...args),

@@ -4,9 +4,11 @@ import type { SecretSource } from '../../block/crypto/secret.ts';
 import { followAll, followFiles, followNothing, followSameFolder, type GatePolicy } from '../../formats/gate.ts';
 import type { OpenOptions } from '../../formats/open.ts';
 import { fenced, type Fence } from '../fence.ts';
+import { keptPolicy, type KeptGate } from '../kept-gate.ts';
 
-/** What an image may pull in: nothing, files in its folder, what qemu-img follows, everything. */
-export const trust = v.picklist(['nothing', 'folder', 'files', 'everything']);
+/** What an image may pull in: what was decided (`kept-gate.ts`); or nothing, files in its folder, what qemu-img follows, everything. */
+export const trust = v.optional(v.picklist(['policy', 'nothing', 'folder', 'files', 'everything']), 'policy');
+type Trust = v.InferOutput<typeof trust>;
 
 /** A path without the byte that ends names in C. */
 export const filePath = v.pipe(
@@ -16,11 +18,15 @@ export const filePath = v.pipe(
   v.check((text) => !text.includes('\0'), 'a path cannot hold a zero byte'),
 );
 
+/** Files that images may pull in this once, after somebody was asked (`gate/ask`). */
+export const allow = v.optional(v.pipe(v.array(filePath), v.maxLength(1000)), []);
+
 export const imageArgument = v.strictObject({
   path: filePath,
   /** Null: the content decides. */
   format: v.nullable(v.string()),
   trust,
+  allow,
   /** Name of the passphrase handed over beside the parameters; null: it needs none. */
   secret: v.nullable(v.string()),
 });
@@ -31,26 +37,42 @@ export const optionValues = v.record(v.string(), v.union([v.string(), v.number()
 
 export const byteCount = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 
-const policies: Readonly<Record<v.InferOutput<typeof trust>, GatePolicy>> = {
+const policies: Readonly<Record<Exclude<Trust, 'policy'>, GatePolicy>> = {
   nothing: followNothing,
   folder: followSameFolder,
   files: followFiles,
   everything: followAll,
 };
 
-export function policyOf(image: Pick<ImageArgument, 'trust'>, fence: Fence): GatePolicy {
-  return fenced(policies[image.trust], fence);
+/**
+ * How far the references of `image` are followed. `named`: files that were named to the job besides, which need no question.
+ */
+export function policyOf(
+  image: { readonly path?: string; readonly trust: Trust; readonly allow: readonly string[] },
+  { gate, fence }: Pick<Surroundings, 'gate' | 'fence'>,
+  named: readonly string[] = [],
+): GatePolicy {
+  const itself = image.path === undefined ? [] : [image.path];
+  const policy =
+    image.trust === 'policy' ? keptPolicy(gate, [...itself, ...named, ...image.allow]) : policies[image.trust];
+  return fenced(policy, fence);
 }
 
-/** What surrounds an image that is named: passphrases by name, and how far its references may reach. */
+/** What surrounds an image that is named: passphrases by name, how far its references may reach, and what was decided about them. */
 export interface Surroundings {
   readonly secrets: Readonly<Record<string, string>>;
   readonly fence: Fence;
+  readonly gate: KeptGate;
 }
 
-/** The options to open `image` with. */
-export function optionsOf(image: ImageArgument, { secrets, fence }: Surroundings): OpenOptions {
-  return { format: image.format, policy: policyOf(image, fence), secret: secretsOf(secrets, image.secret) };
+/** The options to open `image` with; `named` as in `policyOf`. */
+export function optionsOf(
+  image: ImageArgument,
+  surroundings: Surroundings,
+  named: readonly string[] = [],
+): OpenOptions {
+  const { format, secret } = image;
+  return { format, policy: policyOf(image, surroundings, named), secret: secretsOf(surroundings.secrets, secret) };
 }
 
 /** Answers with the passphrase that an image asks for by name, or with that called `fallback` where it names none. */

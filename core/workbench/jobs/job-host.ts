@@ -11,6 +11,7 @@ import type { Progress } from '../../job.ts';
 import { leftoversOf } from '../../operations/target.ts';
 import path from 'node:path';
 import { requireChange, requireWithin, type Fence } from '../fence.ts';
+import { readGate } from '../kept-gate.ts';
 import { askToStop, askToWait, isWaiting, letGoOn, newControl, type ControlWords } from './control.ts';
 import { JobStore, type JobLine, type JobRecord, type JobState } from './job-store.ts';
 import type { ThreadMessage, ThreadTask } from './job-thread.ts';
@@ -265,7 +266,15 @@ export class JobHost {
   #launch(job: RunningJob): void {
     const { id, work, params, secrets, control } = job;
     const file = import.meta.url.endsWith('.ts') ? './job-thread.ts' : './job-thread.js';
-    const task: ThreadTask = { work, params, control, secrets, catalogue: this.#catalogue.path, fence: this.#fence };
+    const task: ThreadTask = {
+      work,
+      params,
+      control,
+      secrets,
+      catalogue: this.#catalogue.path,
+      fence: this.#fence,
+      gate: readGate(this.#catalogue),
+    };
     const worker = new Worker(new URL(file, import.meta.url), {
       workerData: task,
       resourceLimits: this.#resourceLimits,

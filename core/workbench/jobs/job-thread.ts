@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
 import type { Job, Progress } from '../../job.ts';
 import type { Fence } from '../fence.ts';
+import type { KeptGate } from '../kept-gate.ts';
 import { shouldStop, waitWhileAsked, type ControlWords } from './control.ts';
 import { works } from './works.ts';
 import type { WorkName } from './works.ts';
@@ -16,6 +17,7 @@ export interface ThreadTask {
   readonly secrets: Readonly<Record<string, string>>;
   readonly catalogue: string;
   readonly fence: Fence;
+  readonly gate: KeptGate;
 }
 
 /** What it says. Exactly one of the last three comes last. */
@@ -55,6 +57,7 @@ async function perform(task: ThreadTask, say: (message: ThreadMessage) => void):
       secrets: task.secrets,
       catalogue: task.catalogue,
       fence: task.fence,
+      gate: task.gate,
     };
     return { kind: 'done', result: await works[task.work].run(task.params, context) };
   } catch (error) {

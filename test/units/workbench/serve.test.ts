@@ -394,6 +394,58 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     });
   });
 
+  it('opens nothing that an image names before somebody allows it', async () => {
+    expect(await client.gate.get()).toEqual({ rule: 'ask', allowed: [], denied: [] });
+    const { trust: _, ...top } = image('top.qcow2');
+    const base = path.join(store, 'disk.qcow2');
+    await expect(client.sessions.open({ image: top })).rejects.toMatchObject({
+      data: { code: 'gate/ask', detail: { name: base, role: 'backing' }, where: { file: top.path } },
+    });
+    const params = { image: top, algorithm: 'sha256' };
+    const refused = await client.jobs.start({ work: 'digest', params });
+    expect(await over(refused.id)).toMatchObject({ state: 'failed', error: { code: 'gate/ask' } });
+    expect(await client.images.references({ image: top })).toEqual({
+      references: [
+        {
+          from: top.path,
+          name: 'disk.qcow2',
+          path: base,
+          role: 'backing',
+          format: 'qcow2',
+          verdict: 'asked',
+          reason: expect.any(String) as string,
+        },
+      ],
+      more: 0,
+      fault: null,
+    });
+    const { trust: __, ...thief } = image('thief.qcow2');
+    expect((await client.images.references({ image: thief })).references).toMatchObject([{ verdict: 'refused' }]);
+    await expect(client.gate.decide({ path: path.join(root, 'secret.raw'), decision: 'folder' })).rejects.toMatchObject(
+      {
+        data: { code: 'access/outside' },
+      },
+    );
+    const once = await client.sessions.open({ image: { ...top, allow: [base] } });
+    expect(once.depth).toBe(2);
+    await client.sessions.close({ session: once.id });
+    await expect(client.sessions.open({ image: top })).rejects.toMatchObject({ data: { code: 'gate/ask' } });
+    expect(await client.gate.decide({ path: base, decision: 'folder' })).toMatchObject({ allowed: [store] });
+    const allowed = await client.jobs.start({ work: 'digest', params });
+    expect(await over(allowed.id)).toMatchObject({ state: 'done' });
+    await client.gate.decide({ path: base, decision: 'never' });
+    await expect(client.sessions.open({ image: { ...top, allow: [base] } })).rejects.toMatchObject({
+      data: { code: 'gate/refused' },
+    });
+    expect(await client.gate.set({ rule: 'folder', allowed: [], denied: [] })).toEqual({
+      rule: 'folder',
+      allowed: [],
+      denied: [],
+    });
+    await client.sessions.close({ session: (await client.sessions.open({ image: top })).id });
+    await client.gate.set({ rule: 'ask', allowed: [], denied: [] });
+  });
+
   it('refuses calls that are not in the contract and shapes that are not its', async () => {
     const loose = client as unknown as Record<string, Record<string, (input: unknown) => Promise<unknown>>>;
     await expect(loose.program?.format_disk?.({})).rejects.toMatchObject({ status: 404 });

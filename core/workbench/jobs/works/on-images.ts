@@ -19,6 +19,7 @@ import { snapshot } from '../../../operations/snapshot.ts';
 import { undo } from '../../../operations/undo.ts';
 import { digest, digestAlgorithms } from '../../../operations/digest.ts';
 import {
+  allow,
   byteCount,
   filePath,
   imageArgument,
@@ -74,9 +75,10 @@ export const worksOnImages = {
     async (params, context) => {
       const { overwrite, source, ...rest } = params;
       if (!overwrite) refuseExisting(params.target);
+      const named = layerOf(params.target, params.backing);
       const asked = {
         ...rest,
-        sources: [{ path: source.path, options: optionsOf(source, context) }],
+        sources: [{ path: source.path, options: optionsOf(source, context, named) }],
         existing: null,
         targetIsZero: false,
         offload: false,
@@ -85,7 +87,7 @@ export const worksOnImages = {
         depth: 8,
         outOfOrder: true,
         rate: 0,
-        policy: policyOf(source, context.fence),
+        policy: policyOf(source, context, named),
         secret: secretsOf(context.secrets, source.secret),
       };
       return convert(asked, context.job);
@@ -100,13 +102,14 @@ export const worksOnImages = {
       options: optionValues,
       backing,
       trust,
+      allow,
       secret: v.nullable(v.string()),
     }),
     true,
     ({ target, backing: below }) => [target, ...layerOf(target, below)],
     async ({ target, overwrite, secret, ...rest }, context) => {
       if (!overwrite) refuseExisting(target);
-      const policy = policyOf(rest, context.fence);
+      const policy = policyOf(rest, context, layerOf(target, rest.backing));
       const { format, size, options, backing: below } = rest;
       const asked = {
         path: target,
@@ -204,7 +207,7 @@ export const worksOnImages = {
     ({ image, ...rest }, context) => {
       const { secret } = image;
       const base = { secret: secretsOf(context.secrets, secret) };
-      const options = optionsOf(image, context);
+      const options = optionsOf(image, context, layerOf(image.path, rest.backing));
       return rebase({ ...rest, path: image.path, options, base, dependents: askCatalogue(context) }, context.job);
     },
   ),
@@ -267,7 +270,7 @@ export const worksOnImages = {
     ({ image }) => [image.path],
     ({ image, ...rest }, context) =>
       undo(
-        { ...rest, path: image.path, policy: policyOf(image, context.fence), dependents: askCatalogue(context) },
+        { ...rest, path: image.path, policy: policyOf(image, context), dependents: askCatalogue(context) },
         context.job,
       ),
   ),

@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import type { Job } from '../../../job.ts';
 import type { Fence } from '../../fence.ts';
+import type { KeptGate } from '../../kept-gate.ts';
 
 /** What a work is handed besides its parameters. */
 export interface WorkContext {
@@ -10,6 +11,8 @@ export interface WorkContext {
   log(text: string): void;
   readonly secrets: Readonly<Record<string, string>>;
   readonly fence: Fence;
+  /** What was decided about references of images. */
+  readonly gate: KeptGate;
   /** Path of the catalogue. */
   readonly catalogue: string;
 }
