@@ -17,7 +17,11 @@ export const jobs = $state<{ list: ShownJob[]; fault: Fault | null }>({ list: []
 
 /** Jobs of the page of jobs: newest first. */
 const listed = 200;
+/** Milliseconds within which a job that will be refused is refused. */
+const patience = 3000;
 const waiting = new Map<string, ((entry: JobEntry) => void)[]>();
+/** Who waits for the first progress of a job. */
+const watching = new Map<string, () => void>();
 /** Started by this window for itself: nothing is said of their end. */
 const silent = new Set<string>();
 /** Started by this window: their end is told. */
@@ -63,6 +67,7 @@ export async function watchJobs(): Promise<void> {
           job.entry = { ...job.entry, progress: told.progress };
           job.rate = told.rate;
           job.left = told.left;
+          watching.get(told.id)?.();
         }
       }
     } catch (error) {
@@ -100,6 +105,10 @@ function settle(entry: JobEntry): void {
   for (const resolve of waiting.get(entry.id) ?? []) resolve(entry);
   waiting.delete(entry.id);
   if (!own.delete(entry.id) || silent.delete(entry.id)) return;
+  announce(entry);
+}
+
+function announce(entry: JobEntry): void {
   const title = titleOf(entry);
   const fault = faultOfJob(entry);
   if (entry.state === 'done') toast('good', t('toast.done', { title }));
@@ -128,6 +137,26 @@ export async function whenOver(id: string): Promise<JobEntry> {
   return new Promise((resolve) => {
     waiting.set(id, [...(waiting.get(id) ?? []), resolve]);
   });
+}
+
+/** Resolves with null when the job says how far it is, or has not ended for a while. */
+export function whenMoving(id: string): Promise<null> {
+  return new Promise((resolve) => {
+    const over = (): void => {
+      clearTimeout(timer);
+      watching.delete(id);
+      resolve(null);
+    };
+    const timer = setTimeout(over, patience);
+    watching.set(id, over);
+  });
+}
+
+/** From now on the end of a job that was started quietly is told; at once if it is over. */
+export function tellEnd(id: string): void {
+  const known = jobs.list.find(({ entry }) => entry.id === id);
+  if (known !== undefined && isOver(known.entry)) announce(known.entry);
+  else silent.delete(id);
 }
 
 /** Looks through a datastore now; leaves no trace in the list when all is well. */

@@ -1,7 +1,8 @@
-// Which sheet is open over the page, and for which image.
+// Which sheet is open over the page, for which image, and with what filled in.
 
-/** The image that a sheet is about. */
+/** The image that a sheet is about; `id`: the catalogue knows it. */
 export interface SheetImage {
+  readonly id?: string;
   readonly file: string;
   readonly format: string | null;
   readonly virtualSize: number | null;
@@ -9,12 +10,56 @@ export interface SheetImage {
   readonly children: number;
 }
 
-export type SheetKind = 'convert' | 'create' | 'resize' | 'overlay' | 'compact' | 'add-datastore';
+/** Sheets that need no image, and those that are about one. */
+export const freeSheets = ['convert', 'create', 'batch', 'compare', 'add-datastore'] as const;
+export const imageSheets = [
+  'overlay',
+  'resize',
+  'compact',
+  'commit',
+  'merge',
+  'rebase',
+  'migrate',
+  'move',
+  'digest',
+  'export-ova',
+  'amend',
+  'bitmaps',
+  'undo',
+  'delete',
+] as const;
 
-export const sheets = $state<{ open: { kind: SheetKind; image: SheetImage | null } | null }>({ open: null });
+export type FreeSheet = (typeof freeSheets)[number];
+export type ImageSheet = (typeof imageSheets)[number];
+export type SheetKind = FreeSheet | ImageSheet;
 
-export function openSheet(kind: SheetKind, image: SheetImage | null = null): void {
-  sheets.open = { kind, image };
+/** What is filled in when a sheet opens. */
+export interface Preset {
+  /** Internal snapshot to be read. */
+  readonly snapshot?: string;
+  readonly format?: string;
+  readonly target?: string;
+  /** Id of a target profile, and of the datastore to go to. */
+  readonly profile?: string;
+  readonly datastore?: string;
+  /** The second image of a comparison, or the layer below of an overlay. */
+  readonly other?: string;
+  /** The images of a batch. */
+  readonly images?: readonly SheetImage[];
+}
+
+export interface OpenSheet {
+  readonly kind: SheetKind;
+  readonly image: SheetImage | null;
+  readonly preset: Preset;
+}
+
+export const sheets = $state<{ open: OpenSheet | null }>({ open: null });
+
+/** Opens a sheet in place of one that is open; a sheet about an image is not opened without one. */
+export function openSheet(kind: SheetKind, image: SheetImage | null = null, preset: Preset = {}): void {
+  if (image === null && !(freeSheets as readonly string[]).includes(kind)) return;
+  sheets.open = { kind, image, preset };
 }
 
 export function closeSheet(): void {

@@ -21,3 +21,8 @@ export function optionWords(options: OptionValues): string[] {
   });
   return pairs.length === 0 ? [] : ['-o', pairs.join(',')];
 }
+
+/** Passphrases by name as a command takes them: from a file, never in the line itself. */
+export function secretWords(secrets: Readonly<Record<string, string>>): string[] {
+  return Object.keys(secrets).flatMap((id) => ['--object', `secret,id=${id},file=PASSPHRASE-FILE`]);
+}

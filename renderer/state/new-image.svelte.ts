@@ -1,0 +1,56 @@
+// What the fields for a new image hold: its format, the options of that format, where it goes.
+import type { FormatFacts, OptionRow } from '../../core/workbench/contract.ts';
+import { optionWords, secretWords } from '../text/command-line.ts';
+import { readForm, type FormOutcome } from '../ui/option-form.ts';
+import { formatOf } from './catalogue.svelte.ts';
+
+export class NewImage {
+  format = $state('');
+  /** Text of each option by its name. */
+  texts = $state<Record<string, string>>({});
+  /** What the person wrote; null: it follows the format and the source. */
+  ownTarget = $state<string | null>(null);
+
+  constructor(format: string, target: string | null = null) {
+    this.format = format;
+    this.ownTarget = target;
+  }
+
+  get facts(): FormatFacts | null {
+    return formatOf(this.format);
+  }
+
+  get label(): string {
+    return this.facts?.label ?? this.format;
+  }
+
+  /** The usual ending of its files, without the dot. */
+  get ending(): string {
+    return this.facts?.extensions[0] ?? this.format;
+  }
+
+  get rows(): readonly OptionRow[] {
+    return this.facts?.options ?? [];
+  }
+
+  get outcome(): FormOutcome {
+    return readForm(this.rows, this.texts);
+  }
+
+  /** All options can be read. */
+  get sound(): boolean {
+    return this.outcome.wrong.length === 0;
+  }
+
+  /** Words of the command line for the options, and for the passphrase that they name. */
+  get words(): string[] {
+    const { options, secrets } = this.outcome;
+    return [...secretWords(secrets), ...optionWords(options)];
+  }
+
+  /** Another format has other options. */
+  choose(format: string, texts: Readonly<Record<string, string>> = {}): void {
+    this.format = format;
+    this.texts = { ...texts };
+  }
+}
