@@ -6,7 +6,8 @@ import { worksOnImages } from './works/on-images.ts';
 export const works = { ...worksOnImages, ...worksOnCatalogue } as const;
 
 export type WorkName = keyof typeof works;
-export type WorkParams<Name extends WorkName> = v.InferOutput<(typeof works)[Name]['params']>;
+/** What a work is asked with: what has a default may be left out. */
+export type WorkParams<Name extends WorkName> = v.InferInput<(typeof works)[Name]['params']>;
 
 /** True for the name of a work. */
 export function isWork(name: string): name is WorkName {
