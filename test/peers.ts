@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { describe, it } from 'vitest';
+import { describe, it, type TestOptions } from 'vitest';
 import { findProgram, packageOf, type PeerName } from './peer-packages.ts';
 
 const projectFolder = path.resolve(import.meta.dirname, '..');
@@ -43,10 +43,17 @@ export function describeWith(needs: Needs, name: string, body: () => void): void
 }
 
 /** `it`, or the same test skipped under a title that says why. */
-export function itWith(needs: Needs, name: string, body: () => void | Promise<void>): void {
+export function itWith(needs: Needs, name: string, body: () => void | Promise<void>): void;
+export function itWith(needs: Needs, name: string, options: TestOptions, body: () => void | Promise<void>): void;
+export function itWith(
+  needs: Needs,
+  name: string,
+  ...rest: [() => void | Promise<void>] | [TestOptions, () => void | Promise<void>]
+): void {
+  const [options, body] = rest.length === 1 ? [{}, rest[0]] : rest;
   const reason = missing(needs);
-  if (reason === null) it(name, body);
-  else it.skip(`${name} (skipped: ${reason})`, body);
+  if (reason === null) it(name, options, body);
+  else it.skip(`${name} (skipped: ${reason})`, options, body);
 }
 
 /** What a finished program left. `status` null: it was ended by a signal or the time limit. */

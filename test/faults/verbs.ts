@@ -67,6 +67,13 @@ const snapshots: Step[] = [
   io('qcow2', image, 'write -q -P 8 0 60k'),
 ];
 
+/** With rooms of a deleted snapshot, leaked clusters and written zeroes to give back. */
+const sparse: Step[] = [
+  ...snapshots,
+  io('qcow2', image, 'write -q -P 9 1100k 160k', 'write -q -P 0 1100k 80k', 'write -q -P 6 600k 40k'),
+  ['qemu-img', 'snapshot', '-d', 'one', image],
+];
+
 const base = (format: FormatId = 'qcow2'): Step[] => [
   ['qemu-img', 'create', '-q', '-f', format, 'base', '2M'],
   io(format, 'base', ...someData),
@@ -169,7 +176,7 @@ export const verbRows: readonly VerbRow[] = [
   row('bitmap --clear', 'qcow2', bitmaps, ['bitmap', '--clear', image, 'one']),
   row('bitmap --merge', 'qcow2', bitmaps, ['bitmap', '--merge', 'one', image, 'two']),
 
-  row('compact', 'qcow2', snapshots, ['compact', '-q', image], { undo: null }),
+  row('compact', 'qcow2', sparse, ['compact', '-q', image], { undo: null }),
   row('compact', 'vdi', one('vdi', '', '6M', ...someData, 'write -q -z 0 1M'), ['compact', '-q', image], {
     ...vdi,
     undo: null,
