@@ -10,6 +10,8 @@ export interface Limits<T> {
   readonly min?: T;
   readonly max?: T;
   readonly code?: ErrorCode;
+  /** The value times this is an offset in the same file (or on the same disk) that the field points to; 0 and all ones point nowhere. */
+  readonly points?: number;
 }
 
 export interface Field<T> {
@@ -38,6 +40,32 @@ export interface Annotation {
   readonly meaning: string;
   /** Why the value is not allowed; null when it is fine. */
   readonly fault: string | null;
+  /** Name of the stretch as a path: `header.version`, `L1[3]`, `BAT[17]`. Absent: `structure` and `field` make it (`pathOf`). */
+  readonly path?: string;
+  /** Section of the specification that declares it. */
+  readonly section?: string;
+  /** Where the value leads. Absent: nowhere. */
+  readonly target?: Target;
+}
+
+/** A place that a field points to. `view` absent: in the file (or on the disk) that the field itself stands in; otherwise a file's role, or `guest`. */
+export interface Target {
+  readonly view?: string;
+  readonly offset: number;
+  /** What lies there is a packed unit: how it is packed and how many bytes it takes at most. */
+  readonly packed?: { readonly codec: 'deflate-raw' | 'zlib' | 'zstd'; readonly length: number };
+}
+
+/** What a structure is called: its name, the short one that begins a path, and the section of the specification that declares it. */
+export interface StructName {
+  readonly name: string;
+  readonly path: string;
+  readonly section: string;
+}
+
+/** The name of an annotated stretch as a path. */
+export function pathOf({ path, structure, field }: Annotation): string {
+  return path ?? `${structure.toLowerCase().replaceAll(/[^a-z0-9]+/g, '_')}.${field}`;
 }
 
 export interface Struct<F extends Fields> {
@@ -68,7 +96,14 @@ export type ValuesOf<S> = S extends Struct<infer F> ? Values<F> : never;
 /**
  * Declare a structure. Offsets are checked here, when the module loads: rows in order, no gap, no overlap, `size` filled.
  */
-export function struct<F extends Fields>(name: string, endian: Endian, size: number, fields: F): Struct<F> {
+export function struct<F extends Fields>(
+  named: string | StructName,
+  endian: Endian,
+  size: number,
+  fields: F,
+): Struct<F> {
+  const { name, path, section } =
+    typeof named === 'string' ? { name: named, path: undefined, section: undefined } : named;
   const rows = Object.entries(fields);
   let end = 0;
   for (const [key, row] of rows) {
@@ -134,10 +169,12 @@ export function struct<F extends Fields>(name: string, endian: Endian, size: num
         if (row.offset + row.type.width > bytes.length) break;
         let value: string;
         let fault: string | null;
+        let target: Target | null = null;
         try {
           const read: unknown = row.type.read(view, row.offset, little, {});
           value = row.type.show(read);
           fault = limitFault(row, read);
+          target = targetOf(row.limits.points, read);
         } catch (error) {
           value = '';
           fault = error instanceof Error ? error.message : String(error);
@@ -150,11 +187,19 @@ export function struct<F extends Fields>(name: string, endian: Endian, size: num
           value,
           meaning: row.meaning,
           fault,
+          ...(path === undefined ? {} : { path: `${path}.${key}`, section }),
+          ...(target === null ? {} : { target }),
         });
       }
       return annotations;
     },
   };
+}
+
+function targetOf(points: number | undefined, value: unknown): Target | null {
+  if (points === undefined || (typeof value !== 'number' && typeof value !== 'bigint')) return null;
+  const offset = Number(value) * points;
+  return offset > 0 && Number.isSafeInteger(offset) ? { offset } : null;
 }
 
 /** What is allowed, in words, when `value` is not; null when it is. */

@@ -7,6 +7,7 @@ import { compactMessages } from './messages/compact.ts';
 import { guestMessages } from './messages/guest.ts';
 import { inPlaceMessages } from './messages/in-place.ts';
 import { layersMessages } from './messages/layers.ts';
+import { lookMessages } from './messages/look.ts';
 import { operationMessages } from './messages/operation.ts';
 import { ovaMessages } from './messages/ova.ts';
 import { qcowMessages } from './messages/qcow.ts';
@@ -97,6 +98,7 @@ const table = {
   ...resizeMessages,
   ...snapshotMessages,
   ...layersMessages,
+  ...lookMessages,
   ...operationMessages,
   ...workbenchMessages,
   ...undoMessages,

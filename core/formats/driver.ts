@@ -9,6 +9,7 @@ import type { Job } from '../job.ts';
 import type { CompactDriver } from './compact-driver.ts';
 import type { BitmapDriver } from './bitmap-driver.ts';
 import type { FormatId } from './format-id.ts';
+import type { TableEntries } from './table-entries.ts';
 
 /** How an image may reach other files. The policy is the caller's (`gate.ts`); a driver only asks. */
 export interface OpenGate {
@@ -292,6 +293,8 @@ export interface FormatDriver {
   facts(node: BlockNode): ImageFacts;
   /** In order, without gap or overlap, the whole file `role` (`file` unless said). */
   regions(node: BlockNode, role?: string): Iterable<Region>;
+  /** Entries of its tables by name. Absent: it has no tables. */
+  readonly entries?: TableEntries;
   check?(node: BlockNode, job: Job): Generator<Finding, CheckSummary, void>;
   /**
    * Holds what a convert will read against the checksums that come with the image; throws where they do not agree. May be left alone

@@ -49,7 +49,8 @@ export function mbrPartitions(node: BlockNode, records: readonly MbrRecord[], se
   return partitions;
 }
 
-function isExtended({ os_type: type }: { os_type: number }): boolean {
+/** True for the record of a partition that holds logical ones. */
+export function isExtended({ os_type: type }: { os_type: number }): boolean {
   return systemId.extended.includes(type);
 }
 
@@ -77,17 +78,30 @@ export function mbrSectorSize(node: BlockNode, records: readonly MbrRecord[]): n
 
 /** Record 0 of each link is a partition, counted from the link; record 1 the next link, counted from the extended partition. */
 function addLogical(node: BlockNode, base: number, sectorSize: number, into: Partition[]): void {
-  const seen = new Set<number>();
   let number = Math.max(4, ...into.map((known) => known.number)) + 1;
+  for (const { link, logical } of extendedLinks(node, base, sectorSize)) {
+    if (logical.os_type !== systemId.empty && logical.starting_lba > 0 && logical.size_in_lba > 0) {
+      into.push(partition(logical, number++, link, sectorSize));
+    }
+  }
+}
+
+/** An extended boot record: its sector, and its first record. */
+export interface ExtendedLink {
+  readonly link: number;
+  readonly logical: MbrRecord;
+}
+
+/** The extended boot records of the extended partition that begins at sector `base`. Throws what reading the disk throws. */
+export function* extendedLinks(node: BlockNode, base: number, sectorSize: number): Generator<ExtendedLink, void, void> {
+  const seen = new Set<number>();
   for (let link = base; seen.size < longestChain && !seen.has(link);) {
     seen.add(link);
     const at = link * sectorSize;
     if (at + mbrLength > node.size) return;
     const [logical, next] = recordsAt(node, at) ?? [];
     if (logical === undefined || next === undefined) return;
-    if (logical.os_type !== systemId.empty && logical.starting_lba > 0 && logical.size_in_lba > 0) {
-      into.push(partition(logical, number++, link, sectorSize));
-    }
+    yield { link, logical };
     if (!isExtended(next) || next.starting_lba === 0) return;
     link = base + next.starting_lba;
   }

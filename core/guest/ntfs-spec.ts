@@ -4,7 +4,7 @@ import { ascii, bits64, bytes, u16, u32, u64, u8 } from '../bytes/types.ts';
 
 export const oemId = 'NTFS    ';
 
-export const bootSector = struct('NTFS boot sector', 'little', 84, {
+export const bootSector = struct({ name: 'NTFS boot sector', path: 'ntfs', section: 'NTFS: $Boot' }, 'little', 84, {
   jump: field(0, bytes(3), 'jump over this structure'),
   oem_id: field(3, ascii(8), "'NTFS    '"),
   bytes_per_sector: field(11, u16, 'bytes per sector'),
@@ -24,20 +24,25 @@ export const bootSector = struct('NTFS boot sector', 'little', 84, {
 /** Files with a fixed number. */
 export const fileNumber = { mft: 0, logFile: 2, volume: 3, root: 5, bitmap: 6 } as const;
 
-export const fileRecord = struct('file record', 'little', 42, {
-  magic: field(0, ascii(4), "'FILE'"),
-  usa_ofs: field(4, u16, 'offset of the update sequence'),
-  usa_count: field(6, u16, 'its entries: one more than there are sectors'),
-  lsn: field(8, bits64, 'sequence number in the log'),
-  sequence_number: field(16, u16, 'how often this record was used'),
-  link_count: field(18, u16, 'names of the file'),
-  attrs_offset: field(20, u16, 'offset of the first attribute'),
-  flags: field(22, u16, '1 in use, 2 a directory'),
-  bytes_in_use: field(24, u32, 'bytes of the record that count'),
-  bytes_allocated: field(28, u32, 'bytes of the record'),
-  base_mft_record: field(32, bits64, 'the record that this one extends; 0: none'),
-  next_attr_instance: field(40, u16, 'number of the next attribute'),
-});
+export const fileRecord = struct(
+  { name: 'file record', path: 'mft.record', section: 'NTFS: FILE record' },
+  'little',
+  42,
+  {
+    magic: field(0, ascii(4), "'FILE'"),
+    usa_ofs: field(4, u16, 'offset of the update sequence'),
+    usa_count: field(6, u16, 'its entries: one more than there are sectors'),
+    lsn: field(8, bits64, 'sequence number in the log'),
+    sequence_number: field(16, u16, 'how often this record was used'),
+    link_count: field(18, u16, 'names of the file'),
+    attrs_offset: field(20, u16, 'offset of the first attribute'),
+    flags: field(22, u16, '1 in use, 2 a directory'),
+    bytes_in_use: field(24, u32, 'bytes of the record that count'),
+    bytes_allocated: field(28, u32, 'bytes of the record'),
+    base_mft_record: field(32, bits64, 'the record that this one extends; 0: none'),
+    next_attr_instance: field(40, u16, 'number of the next attribute'),
+  },
+);
 
 /** What resident and other attributes begin with. */
 export const attributeHead = struct('attribute', 'little', 16, {

@@ -15,7 +15,7 @@ export const mbrSignature = 0xaa55;
 export const systemId = { empty: 0x00, protective: 0xee, extended: [0x05, 0x0f, 0x85] as readonly number[] } as const;
 
 /** "Legacy Master Boot Record (MBR)", table 5.1; an extended boot record (EBR) has the same form and uses its first two entries. */
-export const mbr = struct('mbr', 'little', mbrLength, {
+export const mbr = struct({ name: 'mbr', path: 'mbr', section: 'UEFI 5.2.1' }, 'little', mbrLength, {
   boot_code: field(0, bytes(440), 'code that firmware runs'),
   disk_signature: field(440, u32, 'identity of the disk'),
   unknown: field(444, u16, 'unused'),
@@ -24,20 +24,25 @@ export const mbr = struct('mbr', 'little', mbrLength, {
 });
 
 /** "Legacy MBR Partition Record", table 5.2. */
-export const mbrRecord = struct('partition record', 'little', 16, {
-  boot_indicator: field(0, u8, '0x80: firmware starts this one'),
-  starting_chs: field(1, bytes(3), 'first sector as cylinder, head, sector'),
-  os_type: field(4, u8, 'kind of partition'),
-  ending_chs: field(5, bytes(3), 'last sector as cylinder, head, sector'),
-  starting_lba: field(8, u32, 'first sector'),
-  size_in_lba: field(12, u32, 'number of sectors'),
-});
+export const mbrRecord = struct(
+  { name: 'partition record', path: 'mbr.partition', section: 'UEFI 5.2.1, table 5.2' },
+  'little',
+  16,
+  {
+    boot_indicator: field(0, u8, '0x80: firmware starts this one'),
+    starting_chs: field(1, bytes(3), 'first sector as cylinder, head, sector'),
+    os_type: field(4, u8, 'kind of partition'),
+    ending_chs: field(5, bytes(3), 'last sector as cylinder, head, sector'),
+    starting_lba: field(8, u32, 'first sector'),
+    size_in_lba: field(12, u32, 'number of sectors'),
+  },
+);
 export type MbrRecord = ValuesOf<typeof mbrRecord>;
 
 export const gptSignature = 'EFI PART';
 
 /** "GPT Header", table 5.5. */
-export const gptHeader = struct('gpt header', 'little', 92, {
+export const gptHeader = struct({ name: 'gpt header', path: 'gpt', section: 'UEFI 5.3.2' }, 'little', 92, {
   signature: field(0, ascii(8), '"EFI PART"', { is: gptSignature }),
   revision: field(8, u32, 'revision of this header: 1.0'),
   header_size: field(12, u32, 'bytes of the header that its checksum covers', { min: 92, max: 4096 }),
@@ -59,7 +64,7 @@ export type GptHeader = ValuesOf<typeof gptHeader>;
 export const largestEntryArray = 4 * 1024 * 1024;
 
 /** "GPT Partition Entry", table 5.6. */
-export const gptEntry = struct('gpt entry', 'little', 128, {
+export const gptEntry = struct({ name: 'gpt entry', path: 'gpt.entry', section: 'UEFI 5.3.3' }, 'little', 128, {
   partition_type_guid: field(0, guid, 'kind of partition; all zero: unused'),
   unique_partition_guid: field(16, guid, 'identity of the partition'),
   starting_lba: field(32, u64, 'first sector'),

@@ -5,25 +5,30 @@ import { ascii, bytes } from '../../bytes/types.ts';
 export const blockSize = 512;
 
 /** POSIX.1-2017, pax, "ustar Interchange Format". Numbers are octal digits; a set top bit of the first byte means base 256 (GNU). */
-export const tarHeader = struct('tar header', 'big', blockSize, {
-  name: field(0, ascii(100), 'name of the file, or its end where prefix is used'),
-  mode: field(100, ascii(8), 'permissions'),
-  uid: field(108, ascii(8), 'user number'),
-  gid: field(116, ascii(8), 'group number'),
-  size: field(124, bytes(12), 'bytes of the file that follow'),
-  mtime: field(136, ascii(12), 'seconds since 1970'),
-  chksum: field(148, ascii(8), 'sum of the bytes of the header, with blanks in this field'),
-  typeflag: field(156, ascii(1), 'what kind of entry this is'),
-  linkname: field(157, ascii(100), 'where a link leads'),
-  magic: field(257, ascii(6), "'ustar'"),
-  version: field(263, ascii(2), "'00'"),
-  uname: field(265, ascii(32), 'user'),
-  gname: field(297, ascii(32), 'group'),
-  devmajor: field(329, ascii(8), 'major number of a device'),
-  devminor: field(337, ascii(8), 'minor number of a device'),
-  prefix: field(345, ascii(155), 'what stands before the name, with a slash between'),
-  pad: field(500, bytes(12), 'unused'),
-});
+export const tarHeader = struct(
+  { name: 'tar header', path: 'tar', section: 'POSIX ustar: Header Block' },
+  'big',
+  blockSize,
+  {
+    name: field(0, ascii(100), 'name of the file, or its end where prefix is used'),
+    mode: field(100, ascii(8), 'permissions'),
+    uid: field(108, ascii(8), 'user number'),
+    gid: field(116, ascii(8), 'group number'),
+    size: field(124, bytes(12), 'bytes of the file that follow'),
+    mtime: field(136, ascii(12), 'seconds since 1970'),
+    chksum: field(148, ascii(8), 'sum of the bytes of the header, with blanks in this field'),
+    typeflag: field(156, ascii(1), 'what kind of entry this is'),
+    linkname: field(157, ascii(100), 'where a link leads'),
+    magic: field(257, ascii(6), "'ustar'"),
+    version: field(263, ascii(2), "'00'"),
+    uname: field(265, ascii(32), 'user'),
+    gname: field(297, ascii(32), 'group'),
+    devmajor: field(329, ascii(8), 'major number of a device'),
+    devminor: field(337, ascii(8), 'minor number of a device'),
+    prefix: field(345, ascii(155), 'what stands before the name, with a slash between'),
+    pad: field(500, bytes(12), 'unused'),
+  },
+);
 export type TarHeader = ValuesOf<typeof tarHeader>;
 
 /** Where `chksum` stands in the header. */

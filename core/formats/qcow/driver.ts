@@ -13,6 +13,7 @@ import { qcowOptions } from './options.ts';
 import { qcowRegions } from './regions.ts';
 import { header, magic } from './spec.ts';
 import { QcowState } from './state.ts';
+import { entryOf } from '../table-entries.ts';
 import { QcowWritableNode } from './write-node.ts';
 
 const secretParameter = 'encrypt.key-secret';
@@ -78,6 +79,18 @@ export const qcow: FormatDriver = {
     };
   },
   regions: (node, role = 'file') => qcowRegions(stateOf(node), role),
+  entries: {
+    names: ['L1[i]', 'L2[i]', 'L2[i][j]'],
+    find(node, name, [first, second]) {
+      const state = stateOf(node);
+      const entries = state.l1.length / 2;
+      if (name === 'l1') return entryOf(state.fields.l1_table_offset, entries, 8, first);
+      if (name !== 'l2' || first === undefined || first >= entries) return null;
+      const table = state.l2Offset(first);
+      if (table === 0) return null;
+      return second === undefined ? table : entryOf(table, state.layout.l2Entries, 8, second);
+    },
+  },
   check: (node, job) => checkQcow(stateOf(node), job),
   compact: compactQcow,
   measure: measureQcow,

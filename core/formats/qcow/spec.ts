@@ -5,10 +5,10 @@ import { bytes, u32, u64, u8 } from '../../bytes/types.ts';
 /** `QFI` 0xfb. */
 export const magic = 0x5146_49fb;
 
-export const header = struct('qcow header', 'big', 48, {
+export const header = struct({ name: 'qcow header', path: 'header', section: 'qcow: Header' }, 'big', 48, {
   magic: field(0, u32, "'QFI' 0xfb", { is: magic, code: 'qcow/magic' }),
   version: field(4, u32, 'version: 1', { is: 1, code: 'qcow/version' }),
-  backing_file_offset: field(8, u64, 'where the name of the layer below stands; 0: there is none'),
+  backing_file_offset: field(8, u64, 'where the name of the layer below stands; 0: there is none', { points: 1 }),
   backing_file_size: field(16, u32, 'bytes of that name'),
   mtime: field(20, u32, 'time of the last change of the layer below; nobody writes it'),
   size: field(24, u64, 'virtual size in bytes', { min: 2, code: 'qcow/size' }),
@@ -20,7 +20,7 @@ export const header = struct('qcow header', 'big', 48, {
   }),
   padding: field(34, bytes(2), 'unused'),
   crypt_method: field(36, u32, '0: none, 1: AES', { max: 1, code: 'qcow/crypt-method' }),
-  l1_table_offset: field(40, u64, 'where the L1 table stands'),
+  l1_table_offset: field(40, u64, 'where the L1 table stands', { points: 1 }),
 });
 
 export type Header = ValuesOf<typeof header>;

@@ -24,6 +24,7 @@ import { listSnapshots, openSnapshot, snapshotTable } from './snapshots.ts';
 import { magic } from './spec.ts';
 import { Qcow2State } from './state.ts';
 import { Qcow2WritableNode } from './write-node.ts';
+import { qcow2Entry, qcow2EntryNames } from './table-entries.ts';
 import { hasUnwrittenSpace } from './unwritten-space.ts';
 
 /**
@@ -148,4 +149,8 @@ export const qcow2: FormatDriver = {
   amendOptions: qcow2AmendOptions,
   amend: amendQcow2,
   regions: (node, role = 'file') => qcow2Regions(stateOf(node), role),
+  entries: {
+    names: qcow2EntryNames,
+    find: (node, name, indices) => qcow2Entry(stateOf(node), name, indices),
+  },
 };

@@ -1,8 +1,8 @@
 // Entries of the tables in words, for the bytes that somebody looks at.
-import type { Annotation } from '../../bytes/struct.ts';
+import type { Annotation, Target } from '../../bytes/struct.ts';
 import type { HostRange } from '../../block/units.ts';
 import { hexEntry } from './findings.ts';
-import { entryOffset, getRefcount, join, packedLength, packedOffset, type Layout } from './layout.ts';
+import { entryOffset, getRefcount, join, packedLength, packedOffset } from './layout.ts';
 import { entry } from './spec.ts';
 import type { Qcow2State } from './state.ts';
 import { readPadded } from './stored-refcounts.ts';
@@ -28,6 +28,7 @@ interface Words {
   readonly value: string;
   readonly meaning: string;
   readonly fault: string | null;
+  readonly target?: Target;
 }
 
 function* rows(
@@ -51,8 +52,14 @@ function pointerFault(state: Qcow2State, offset: number, reserved: boolean): str
   return offset >= state.storage.size ? 'the offset lies beyond the end of the file' : null;
 }
 
-/** Entries of an L1 table that starts at `start`. `window` covers whole entries. */
-export function l1Words(state: Qcow2State, start: number, window: HostRange): Annotation[] {
+/** `name` with the index in brackets. */
+const indexed =
+  (name: string) =>
+  (index: number): string =>
+    `${name}[${index}]`;
+
+/** Entries of an L1 table that starts at `start`; paths begin with `name`. `window` covers whole entries. */
+export function l1Words(state: Qcow2State, start: number, window: HostRange, name = 'L1'): Annotation[] {
   const { layout } = state;
   const words = (high: number, low: number, at: number): Words => {
     const meaning = guestSpan(((at - start) / 8) * layout.l2Coverage, layout.l2Coverage);
@@ -60,24 +67,37 @@ export function l1Words(state: Qcow2State, start: number, window: HostRange): An
     const offset = entryOffset(high, low);
     const reserved = (high & entry.l1ReservedHigh) !== 0 || (low & entry.l1ReservedLow) !== 0;
     const copied = high >= entry.copied ? ', copied' : '';
-    return { value: `L2 table at ${hex(offset)}${copied}`, meaning, fault: pointerFault(state, offset, reserved) };
+    const fault = pointerFault(state, offset, reserved);
+    return { value: `L2 table at ${hex(offset)}${copied}`, meaning, fault, target: { offset } };
   };
-  return annotations('L1 table', start, 8, rows(state, window, words));
+  const table = { structure: 'L1 table', start, unit: 8, path: indexed(name), section: 'qcow2: L1 table' };
+  return annotations(table, rows(state, window, words));
 }
 
-function annotations(
-  structure: string,
-  start: number,
-  unit: number,
-  found: Iterable<[at: number, words: Words]>,
-): Annotation[] {
-  return Array.from(found, ([at, words]) => ({
-    start: at,
-    length: 8,
-    structure,
-    field: `entry ${Math.floor((at - start) / unit)}${(at - start) % unit === 0 ? '' : ' subclusters'}`,
-    ...words,
-  }));
+interface Entries {
+  readonly structure: string;
+  readonly start: number;
+  /** Bytes of an entry. */
+  readonly unit: number;
+  readonly path: (index: number) => string;
+  readonly section: string;
+}
+
+function annotations(table: Entries, found: Iterable<[at: number, words: Words]>): Annotation[] {
+  const { structure, start, unit, path, section } = table;
+  return Array.from(found, ([at, words]) => {
+    const index = Math.floor((at - start) / unit);
+    const isFirst = (at - start) % unit === 0;
+    return {
+      start: at,
+      length: 8,
+      structure,
+      field: `entry ${index}${isFirst ? '' : ' subclusters'}`,
+      path: `${path(index)}${isFirst ? '' : '.subclusters'}`,
+      section,
+      ...words,
+    };
+  });
 }
 
 /** Entries of the L2 table at `start`, with the guest range of each if the active L1 table leads there. */
@@ -92,7 +112,10 @@ export function l2Words(state: Qcow2State, start: number, window: HostRange): An
     const meaning = base === null ? 'of a snapshot' : guestSpan(base + guest, clusterSize);
     return { ...clusterWords(state, high, low), meaning };
   };
-  return annotations('L2 table', start, l2EntrySize, rows(state, window, words));
+  const name = base === null ? `L2@${hex(start)}` : `L2[${base / layout.l2Coverage}]`;
+  const section = extendedL2 ? 'qcow2: Extended L2 Entries' : 'qcow2: L2 table entry';
+  const table = { structure: 'L2 table', start, unit: l2EntrySize, path: indexed(name), section };
+  return annotations(table, rows(state, window, words));
 }
 
 /** The first guest byte that the L2 table at `offset` maps; null: no entry of the active L1 table leads there. */
@@ -104,10 +127,10 @@ function guestOf(state: Qcow2State, offset: number): number | null {
   return null;
 }
 
-function clusterWords(state: Qcow2State, high: number, low: number): { value: string; fault: string | null } {
+function clusterWords(state: Qcow2State, high: number, low: number): Omit<Words, 'meaning'> {
   const { layout, external } = state;
   if (high === 0 && low === 0) return { value: 'unallocated', fault: null };
-  if ((high & entry.compressed) !== 0) return packedWords(layout, high, low);
+  if ((high & entry.compressed) !== 0) return packedWords(state, high, low);
   const offset = entryOffset(high, low);
   const reserved = (high & entry.l2ReservedHigh) !== 0 || (low & entry.l2ReservedLow) !== 0;
   const zero = !layout.extendedL2 && (low & entry.zero) !== 0;
@@ -116,14 +139,19 @@ function clusterWords(state: Qcow2State, high: number, low: number): { value: st
   const fault = external && !reserved ? null : pointerFault(state, offset, reserved);
   if (offset === 0 && zero) return { value: 'reads as zeroes', fault };
   if (offset === 0 && !(external && high >= entry.copied)) return { value: 'unallocated', fault };
-  if (zero) return { value: `reads as zeroes, space at ${hex(offset)}${where}${copied}`, fault };
-  return { value: `data at ${hex(offset)}${where}${copied}`, fault };
+  const target = external ? { view: 'data-file', offset } : { offset };
+  if (zero) return { value: `reads as zeroes, space at ${hex(offset)}${where}${copied}`, fault, target };
+  return { value: `data at ${hex(offset)}${where}${copied}`, fault, target };
 }
 
-function packedWords(layout: Layout, high: number, low: number): { value: string; fault: string | null } {
+function packedWords(state: Qcow2State, high: number, low: number): Omit<Words, 'meaning'> {
+  const { layout } = state;
   const offset = packedOffset(layout, high, low);
+  const length = packedLength(layout, high, low);
   const fault = high >= entry.copied ? 'compressed clusters never have the copied bit' : null;
-  return { value: `compressed, at most ${packedLength(layout, high, low)} bytes at ${hex(offset)}`, fault };
+  const codec = state.header.compressionType === 0 ? ('deflate-raw' as const) : ('zstd' as const);
+  const target = { offset, packed: { codec, length } };
+  return { value: `compressed, at most ${length} bytes at ${hex(offset)}`, fault, target };
 }
 
 /** The bitmap of an extended L2 entry: `high` tells zeroes, `low` allocation, a bit per subcluster. */
@@ -147,9 +175,11 @@ export function refcountTableWords(state: Qcow2State, start: number, window: Hos
     if (high === 0 && low === 0) return { value: 'no refcount block', meaning, fault: null };
     const offset = join(high, low & ~entry.refcountReservedLow);
     const fault = pointerFault(state, offset, (low & entry.refcountReservedLow) !== 0);
-    return { value: `refcount block at ${hex(offset)}`, meaning, fault };
+    return { value: `refcount block at ${hex(offset)}`, meaning, fault, target: { offset } };
   };
-  return annotations('refcount table', start, 8, rows(state, window, words));
+  const section = 'qcow2: Host cluster management';
+  const table = { structure: 'refcount table', start, unit: 8, path: indexed('refcount_table'), section };
+  return annotations(table, rows(state, window, words));
 }
 
 /** Refcounts of the block that is number `block` of the refcount table and stands at `start`. */
@@ -172,6 +202,9 @@ export function refcountBlockWords(state: Qcow2State, start: number, block: numb
       value: counts.join(' '),
       meaning: `references to the file from ${hex(first * clusterSize)}`,
       fault: null,
+      path: `refcount[${first}]`,
+      section: 'qcow2: Host cluster management',
+      target: { offset: first * clusterSize },
     });
   }
   return found;
@@ -184,7 +217,10 @@ export function bitmapTableWords(state: Qcow2State, start: number, window: HostR
     const reserved = (high & 0xff00_0000) !== 0 || (low & 0x1fe) !== 0 || (offset !== 0 && (low & 1) !== 0);
     const fault = pointerFault(state, offset, reserved);
     const value = offset !== 0 ? `bits at ${hex(offset)}` : (low & 1) !== 0 ? 'all ones' : 'all zeroes';
-    return { value, meaning: 'a cluster of the bitmap', fault };
+    const meaning = 'a cluster of the bitmap';
+    return offset === 0 ? { value, meaning, fault } : { value, meaning, fault, target: { offset } };
   };
-  return annotations('bitmap table', start, 8, rows(state, window, words));
+  const section = 'qcow2: Bitmap table';
+  const table = { structure: 'bitmap table', start, unit: 8, path: indexed('bitmap_table'), section };
+  return annotations(table, rows(state, window, words));
 }

@@ -1,5 +1,7 @@
 // The parts of the first cluster, and the tables with rows of declared structures, as regions with annotations.
 import type { Annotation } from '../../bytes/struct.ts';
+import { annotateHeader } from '../../block/crypto/luks/header.ts';
+import { headerLength } from '../../block/crypto/luks/spec.ts';
 import type { HostRange } from '../../block/units.ts';
 import { alignUp } from '../../block/units.ts';
 import type { Region } from '../driver.ts';
@@ -40,7 +42,7 @@ function bytesAt(state: Qcow2State, start: number, length: number): Uint8Array {
 /** The annotations that touch `window`. */
 function seen(window: HostRange, all: readonly Annotation[]): Annotation[] {
   const end = window.start + window.length;
-  return all.filter(({ start, length }) => start < end && start + length > window.start);
+  return all.filter(({ start, length }) => length > 0 && start < end && start + length > window.start);
 }
 
 function text(start: number, bytes: Uint8Array, structure: string, field: string, meaning: string): Annotation {
@@ -137,17 +139,23 @@ function extensionRows(state: Qcow2State, extension: HeaderExtension, name: stri
   return [...found, { start: offset, length: data.length, ...unknown, fault: null }];
 }
 
+/** Fields of the LUKS header that an encrypted image carries; what it points to counts from the header's start. */
+export function luksRows(state: Qcow2State, header: HostRange, window: HostRange): Annotation[] {
+  const bytes = bytesAt(state, header.start, Math.min(header.length, headerLength));
+  return seen(window, annotateHeader(bytes, header.start));
+}
+
 /** Rows of the snapshot table within `window`. */
 export function snapshotRows(state: Qcow2State, table: SnapshotTable, window: HostRange): Annotation[] {
   const end = window.start + window.length;
   const touched = table.snapshots.filter(({ offset, length }) => offset < end && offset + length > window.start);
   return seen(
     window,
-    touched.flatMap((snapshot) => snapshotRow(state, snapshot)),
+    touched.flatMap((snapshot) => snapshotRow(state, snapshot, table.snapshots.indexOf(snapshot))),
   );
 }
 
-function snapshotRow(state: Qcow2State, snapshot: Snapshot): Annotation[] {
+function snapshotRow(state: Qcow2State, snapshot: Snapshot, index: number): Annotation[] {
   const { offset, extraLength, length } = snapshot;
   const bytes = bytesAt(state, offset, length);
   const extraAt = snapshotEntry.size;
@@ -155,12 +163,13 @@ function snapshotRow(state: Qcow2State, snapshot: Snapshot): Annotation[] {
   const idLength = new DataView(bytes.buffer).getUint16(snapshotEntry.fields.id_size.offset);
   const extra = bytes.subarray(extraAt, extraAt + Math.min(extraLength, snapshotExtra.size));
   const name = 'Snapshot table entry';
-  return [
+  const rows = [
     ...snapshotEntry.annotate(bytes, offset),
     ...snapshotExtra.annotate(extra, offset + extraAt),
     text(offset + idAt, bytes.subarray(idAt, idAt + idLength), name, 'id', 'unique id of the snapshot'),
     text(offset + idAt + idLength, bytes.subarray(idAt + idLength), name, 'name', 'name of the snapshot'),
   ];
+  return rows.map((row) => ({ ...row, path: `snapshot[${index}].${row.field}`, section: 'qcow2: Snapshots' }));
 }
 
 /** Rows of the bitmap directory within `window`. */
@@ -175,7 +184,7 @@ export function directoryRows(state: Qcow2State, directory: BitmapDirectory, win
       return [
         ...structureAt(state, bitmapDirectoryEntry, offset),
         text(nameAt, bytes, 'Bitmap directory entry', 'name', 'name of the bitmap'),
-      ];
+      ].map((row) => ({ ...row, path: `bitmap[${JSON.stringify(name)}].${row.field}` }));
     }),
   );
 }

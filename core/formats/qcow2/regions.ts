@@ -7,7 +7,7 @@ import { readBitmapDirectory, type BitmapDirectory } from './bitmap-references.t
 import { owner, type ClusterOwners } from './cluster-owners.ts';
 import { bitmapTableWords, l1Words, l2Words, refcountBlockWords, refcountTableWords, within } from './entry-words.ts';
 import { dataFileOwners, fileOwners } from './file-owners.ts';
-import { directoryRows, headerStretches, snapshotRows, type NamedStretch } from './header-regions.ts';
+import { directoryRows, headerStretches, luksRows, snapshotRows, type NamedStretch } from './header-regions.ts';
 import { findExtension } from './header.ts';
 import { clustersFor } from './layout.ts';
 import { snapshotTable, type SnapshotTable } from './snapshots.ts';
@@ -65,9 +65,9 @@ function stretches(state: Qcow2State, table: SnapshotTable): NamedStretch[] {
   const add = (start: number, length: number, label: string, annotate: NamedStretch['annotate']): void => {
     if (length > 0) found.push({ start, length, label, kind: 'table', annotate });
   };
-  const addL1 = (start: number, length: number, label: string): void =>
-    add(start, length, label, (window) => l1Words(state, start, within(window, start, length, 8)));
-  addL1(fields.l1_table_offset, fields.l1_size * 8, 'L1 table');
+  const addL1 = (start: number, length: number, label: string, name: string): void =>
+    add(start, length, label, (window) => l1Words(state, start, within(window, start, length, 8), name));
+  addL1(fields.l1_table_offset, fields.l1_size * 8, 'L1 table', 'L1');
   const refcountTable = fields.refcount_table_offset;
   const refcountLength = fields.refcount_table_clusters * layout.clusterSize;
   add(refcountTable, refcountLength, 'refcount table', (window) =>
@@ -76,14 +76,16 @@ function stretches(state: Qcow2State, table: SnapshotTable): NamedStretch[] {
   add(table.offset, table.length, 'snapshot table', (window) => snapshotRows(state, table, window));
   for (const snapshot of table.snapshots) {
     const start = Number(snapshot.l1Offset);
-    if (Number.isSafeInteger(start)) addL1(start, snapshot.l1Entries * 8, `L1 table of snapshot ${snapshot.id}`);
+    if (Number.isSafeInteger(start)) {
+      addL1(start, snapshot.l1Entries * 8, `L1 table of snapshot ${snapshot.id}`, `snapshot[${snapshot.id}].L1`);
+    }
   }
   const directory = readBitmapDirectory(state);
   if (directory !== null) found.push(...bitmapStretches(state, directory));
   const pointer = findExtension(header, extensionType.encryptionHeader);
   if (pointer !== null) {
     const { offset, length } = encryptionHeader.parse(pointer.data, { offset: pointer.offset });
-    add(offset, length, 'LUKS header', () => []);
+    add(offset, length, 'LUKS header', (window) => luksRows(state, { start: offset, length }, window));
   }
   return found;
 }

@@ -8,7 +8,7 @@ export const magic = 0x514649fb;
 const headerRows = {
   magic: field(0, u32, 'QFI\\xfb', { is: magic, code: 'qcow2/magic' }),
   version: field(4, u32, '2 or 3', { oneOf: [2, 3], code: 'qcow2/version' }),
-  backing_file_offset: field(8, u64, 'where the name of the backing file stands; 0: there is none'),
+  backing_file_offset: field(8, u64, 'where the name of the backing file stands; 0: there is none', { points: 1 }),
   backing_file_size: field(16, u32, 'length of that name in bytes, at most 1023'),
   cluster_bits: field(20, u32, '1 << cluster_bits is the cluster size', {
     min: 9,
@@ -18,18 +18,18 @@ const headerRows = {
   size: field(24, u64, 'virtual disk size in bytes'),
   crypt_method: field(32, u32, '0: none, 1: AES, 2: LUKS', { max: 2, code: 'qcow2/crypt-method' }),
   l1_size: field(36, u32, 'entries of the active L1 table'),
-  l1_table_offset: field(40, u64, 'where the active L1 table starts'),
-  refcount_table_offset: field(48, u64, 'where the refcount table starts'),
+  l1_table_offset: field(40, u64, 'where the active L1 table starts', { points: 1 }),
+  refcount_table_offset: field(48, u64, 'where the refcount table starts', { points: 1 }),
   refcount_table_clusters: field(56, u32, 'clusters that the refcount table takes'),
   nb_snapshots: field(60, u32, 'number of internal snapshots'),
-  snapshots_offset: field(64, u64, 'where the snapshot table starts'),
+  snapshots_offset: field(64, u64, 'where the snapshot table starts', { points: 1 }),
 } as const;
 
 /** The header of version 2, and the first 72 bytes of version 3. */
-export const headerV2 = struct('QCowHeader', 'big', 72, headerRows);
+export const headerV2 = struct({ name: 'QCowHeader', path: 'header', section: 'qcow2: Header' }, 'big', 72, headerRows);
 
 /** The header of version 3 as far as every image of that version has it. */
-export const headerV3 = struct('QCowHeader', 'big', 104, {
+export const headerV3 = struct({ name: 'QCowHeader', path: 'header', section: 'qcow2: Header' }, 'big', 104, {
   ...headerRows,
   incompatible_features: field(72, bits64, 'bits that a reader must know'),
   compatible_features: field(80, bits64, 'bits that a reader may ignore'),
@@ -43,10 +43,15 @@ export const headerV3 = struct('QCowHeader', 'big', 104, {
 export type HeaderV3 = ValuesOf<typeof headerV3>;
 
 /** What follows where header_length says so (112 and more). */
-export const headerAdditional = struct('QCowHeader additional fields', 'big', 8, {
-  compression_type: field(0, u8, '0: deflate, 1: zstd'),
-  padding: field(1, bytes(7), 'zero'),
-});
+export const headerAdditional = struct(
+  { name: 'QCowHeader additional fields', path: 'header', section: 'qcow2: Additional fields' },
+  'big',
+  8,
+  {
+    compression_type: field(0, u8, '0: deflate, 1: zstd'),
+    padding: field(1, bytes(7), 'zero'),
+  },
+);
 
 /** Bits of incompatible_features. */
 export const incompatible = {
@@ -66,10 +71,15 @@ export const autoclear = { bitmaps: 1n << 0n, dataFileRaw: 1n << 1n } as const;
 export const knownAutoclear = 0b11n;
 
 /** Head of a header extension; the data follows, padded to a multiple of 8. */
-export const extensionHead = struct('Header extension', 'big', 8, {
-  type: field(0, u32, 'what the extension is'),
-  length: field(4, u32, 'length of its data in bytes, without padding'),
-});
+export const extensionHead = struct(
+  { name: 'Header extension', path: 'extension', section: 'qcow2: Header extensions' },
+  'big',
+  8,
+  {
+    type: field(0, u32, 'what the extension is'),
+    length: field(4, u32, 'length of its data in bytes, without padding'),
+  },
+);
 
 /** Types of header extensions. */
 export const extensionType = {
@@ -82,59 +92,89 @@ export const extensionType = {
 } as const;
 
 /** A row of the feature name table. */
-export const featureName = struct('Feature name', 'big', 48, {
-  type: field(0, u8, '0: incompatible, 1: compatible, 2: autoclear'),
-  bit: field(1, u8, 'number of the bit'),
-  name: field(2, ascii(46), 'its name'),
-});
+export const featureName = struct(
+  { name: 'Feature name', path: 'feature', section: 'qcow2: Feature name table' },
+  'big',
+  48,
+  {
+    type: field(0, u8, '0: incompatible, 1: compatible, 2: autoclear'),
+    bit: field(1, u8, 'number of the bit'),
+    name: field(2, ascii(46), 'its name'),
+  },
+);
 
 /** The bitmaps extension. */
-export const bitmapsExtension = struct('Bitmaps extension', 'big', 24, {
-  nb_bitmaps: field(0, u32, 'number of bitmaps', { min: 1, max: 65535, code: 'qcow2/bitmaps-count' }),
-  reserved: field(4, u32, 'zero', { is: 0, code: 'qcow2/bitmaps-reserved' }),
-  bitmap_directory_size: field(8, u64, 'bytes of the bitmap directory'),
-  bitmap_directory_offset: field(16, u64, 'where the bitmap directory starts'),
-});
+export const bitmapsExtension = struct(
+  { name: 'Bitmaps extension', path: 'bitmaps', section: 'qcow2: Bitmaps extension' },
+  'big',
+  24,
+  {
+    nb_bitmaps: field(0, u32, 'number of bitmaps', { min: 1, max: 65535, code: 'qcow2/bitmaps-count' }),
+    reserved: field(4, u32, 'zero', { is: 0, code: 'qcow2/bitmaps-reserved' }),
+    bitmap_directory_size: field(8, u64, 'bytes of the bitmap directory'),
+    bitmap_directory_offset: field(16, u64, 'where the bitmap directory starts', { points: 1 }),
+  },
+);
 
 /** The full disk encryption header pointer. */
-export const encryptionHeader = struct('Encryption header pointer', 'big', 16, {
-  offset: field(0, u64, 'where the encryption header starts'),
-  length: field(8, u64, 'its length in bytes'),
-});
+export const encryptionHeader = struct(
+  { name: 'Encryption header pointer', path: 'encryption', section: 'qcow2: Full disk encryption header pointer' },
+  'big',
+  16,
+  {
+    offset: field(0, u64, 'where the encryption header starts', { points: 1 }),
+    length: field(8, u64, 'its length in bytes'),
+  },
+);
 
 /** Fixed part of an entry of the bitmap directory; extra data and name follow, padded to a multiple of 8. */
-export const bitmapDirectoryEntry = struct('Bitmap directory entry', 'big', 24, {
-  bitmap_table_offset: field(0, u64, 'where the bitmap table starts'),
-  bitmap_table_size: field(8, u32, 'entries of the bitmap table'),
-  flags: field(12, u32, 'bit 0: in_use, bit 1: auto, bit 2: extra_data_compatible'),
-  type: field(16, u8, '1: dirty tracking bitmap'),
-  granularity_bits: field(17, u8, '1 << granularity_bits guest bytes per bit'),
-  name_size: field(18, u16, 'length of the name'),
-  extra_data_size: field(20, u32, 'length of the extra data'),
-});
+export const bitmapDirectoryEntry = struct(
+  { name: 'Bitmap directory entry', path: 'bitmap', section: 'qcow2: Bitmap directory' },
+  'big',
+  24,
+  {
+    bitmap_table_offset: field(0, u64, 'where the bitmap table starts', { points: 1 }),
+    bitmap_table_size: field(8, u32, 'entries of the bitmap table'),
+    flags: field(12, u32, 'bit 0: in_use, bit 1: auto, bit 2: extra_data_compatible'),
+    type: field(16, u8, '1: dirty tracking bitmap'),
+    granularity_bits: field(17, u8, '1 << granularity_bits guest bytes per bit'),
+    name_size: field(18, u16, 'length of the name'),
+    extra_data_size: field(20, u32, 'length of the extra data'),
+  },
+);
 
 /** Bits of the flags of a bitmap directory entry. */
 export const bitmapFlag = { inUse: 1, auto: 2, extraDataCompatible: 4 } as const;
 
 /** Fixed part of an entry of the snapshot table; extra data, id and name follow, padded to a multiple of 8. */
-export const snapshotEntry = struct('Snapshot table entry', 'big', 40, {
-  l1_table_offset: field(0, bits64, 'where the L1 table of the snapshot starts'),
-  l1_size: field(8, u32, 'entries of that table'),
-  id_size: field(12, u16, 'length of the unique id'),
-  name_size: field(14, u16, 'length of the name'),
-  date_sec: field(16, u32, 'when it was taken, seconds since 1970'),
-  date_nsec: field(20, u32, 'and nanoseconds'),
-  vm_clock_nsec: field(24, bits64, 'guest time since it was started, nanoseconds'),
-  vm_state_size: field(32, u32, 'bytes of saved machine state; 0: see the extra data'),
-  extra_data_size: field(36, u32, 'length of the extra data'),
-});
+export const snapshotEntry = struct(
+  { name: 'Snapshot table entry', path: 'snapshot', section: 'qcow2: Snapshots' },
+  'big',
+  40,
+  {
+    l1_table_offset: field(0, bits64, 'where the L1 table of the snapshot starts', { points: 1 }),
+    l1_size: field(8, u32, 'entries of that table'),
+    id_size: field(12, u16, 'length of the unique id'),
+    name_size: field(14, u16, 'length of the name'),
+    date_sec: field(16, u32, 'when it was taken, seconds since 1970'),
+    date_nsec: field(20, u32, 'and nanoseconds'),
+    vm_clock_nsec: field(24, bits64, 'guest time since it was started, nanoseconds'),
+    vm_state_size: field(32, u32, 'bytes of saved machine state; 0: see the extra data'),
+    extra_data_size: field(36, u32, 'length of the extra data'),
+  },
+);
 
 /** The extra data of a snapshot, as far as it is known; version 3 needs the first 16 bytes. */
-export const snapshotExtra = struct('Snapshot extra data', 'big', 24, {
-  vm_state_size_large: field(0, bits64, 'bytes of saved machine state'),
-  disk_size: field(8, bits64, 'virtual disk size when it was taken'),
-  icount: field(16, bits64, 'instruction count of record/replay; all ones: none'),
-});
+export const snapshotExtra = struct(
+  { name: 'Snapshot extra data', path: 'snapshot.extra', section: 'qcow2: Snapshots' },
+  'big',
+  24,
+  {
+    vm_state_size_large: field(0, bits64, 'bytes of saved machine state'),
+    disk_size: field(8, bits64, 'virtual disk size when it was taken'),
+    icount: field(16, bits64, 'instruction count of record/replay; all ones: none'),
+  },
+);
 
 /**
  * Entries of L1, L2 and refcount tables are 64 bits; code that loops over them works on two 32-bit halves, `high` and `low`.

@@ -5,8 +5,9 @@ import { ImageError } from '../../errors/image-error.ts';
 import { notCompacted } from '../compact-driver.ts';
 import type { FormatDriver, ImageFacts, OpenRequest } from '../driver.ts';
 import { checkQed } from './check.ts';
-import { QedNode, readBacking, readHeader } from './node.ts';
+import { QedNode, readBacking, readHeader, readTable } from './node.ts';
 import { qedRegions } from './regions.ts';
+import { entryOf } from '../table-entries.ts';
 import { feature, magic } from './spec.ts';
 
 /** Throws the `qed/*` codes of the header, `format/read-only`, `request/invalid-option`, `gate/*`, `storage/*`. */
@@ -54,5 +55,17 @@ export const qed: FormatDriver = {
   compact: notCompacted('qed images are only read here; convert it'),
   facts: (node) => facts(ours(node)),
   regions: (node) => qedRegions(ours(node)),
+  entries: {
+    names: ['L1[i]', 'L2[i]', 'L2[i][j]'],
+    find(node, name, [first, second]) {
+      const { storage, header, layout } = ours(node);
+      const entry = entryOf(header.l1_table_offset, layout.tableEntries, 8, first);
+      if (name === 'l1' || entry === null) return name === 'l1' ? entry : null;
+      if (name !== 'l2') return null;
+      const table = Number(new DataView(readTable(storage, entry, 1)).getBigUint64(0, true));
+      if (table === 0 || !Number.isSafeInteger(table)) return null;
+      return second === undefined ? table : entryOf(table, layout.tableEntries, 8, second);
+    },
+  },
   check: (node, job) => checkQed(ours(node), job),
 };

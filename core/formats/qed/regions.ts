@@ -90,7 +90,19 @@ function entries(node: QedNode, table: number, label: string, range: HostRange, 
           : `${target} at 0x${value.toString(16)}`;
     const start = table + (first + index) * 8;
     const meaning = label === 'L1 table' ? 'an L2 table of the guest disk' : 'a cluster of the guest disk';
-    return { start, length: 8, structure: label, field: `entry ${first + index}`, value: words, meaning, fault: null };
+    const isPlace = value > BigInt(zeroCluster) && value < BigInt(node.storage.size);
+    return {
+      start,
+      length: 8,
+      structure: label,
+      field: `entry ${first + index}`,
+      value: words,
+      meaning,
+      fault: value > BigInt(zeroCluster) && !isPlace ? 'lies outside of the file' : null,
+      path: label === 'L1 table' ? `L1[${first + index}]` : `L2@0x${table.toString(16)}[${first + index}]`,
+      section: 'QED: Tables',
+      ...(isPlace ? { target: { offset: Number(value) } } : {}),
+    };
   });
 }
 

@@ -8,7 +8,7 @@ export const magic = 0x00444551;
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
-export const qedHeader = struct('QED header', 'little', 64, {
+export const qedHeader = struct({ name: 'QED header', path: 'header', section: 'QED: Header' }, 'little', 64, {
   magic: field(0, u32, 'QED\\0', { is: magic, code: 'qed/magic' }),
   cluster_size: field(4, u32, 'bytes of a cluster, a power of two', {
     min: 4 * KiB,
@@ -20,9 +20,11 @@ export const qedHeader = struct('QED header', 'little', 64, {
   features: field(16, bits64, 'bits that a reader must know'),
   compat_features: field(24, bits64, 'bits that a reader may ignore'),
   autoclear_features: field(32, bits64, 'bits that a writer clears unless it knows them'),
-  l1_table_offset: field(40, u64, 'where the L1 table starts'),
+  l1_table_offset: field(40, u64, 'where the L1 table starts', { points: 1 }),
   image_size: field(48, u64, 'virtual disk size in bytes, a multiple of 512'),
-  backing_filename_offset: field(56, u32, 'where the name of the backing file stands, from the start of the header'),
+  backing_filename_offset: field(56, u32, 'where the name of the backing file stands, from the start of the header', {
+    points: 1,
+  }),
   backing_filename_size: field(60, u32, 'length of that name in bytes'),
 });
 export type QedHeader = ValuesOf<typeof qedHeader>;

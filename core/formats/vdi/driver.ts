@@ -11,6 +11,7 @@ import { VdiNode } from './node.ts';
 import { openVdi } from './open.ts';
 import { parentIdentity } from './parent.ts';
 import { repairVdi } from './repair.ts';
+import { entryOf } from '../table-entries.ts';
 import { vdiRegions } from './regions.ts';
 
 const options: readonly OptionRow[] = [
@@ -61,6 +62,13 @@ export const vdi: FormatDriver = {
   diskIdOption: 'uuid',
   facts: (node) => vdiFacts(ours(node)),
   regions: (node, role = 'file') => vdiRegions(ours(node), role),
+  entries: {
+    names: ['map[i]'],
+    find(node, name, [first]) {
+      const { blockMap } = ours(node);
+      return name === 'map' || name === 'bat' ? entryOf(blockMap.offset, blockMap.entries, 4, first) : null;
+    },
+  },
   check: (node, job) => checkVdi(ours(node), job),
   repair: (node, what, job, tell) => repairVdi(ours(node), what, job, tell),
   compact: compactVdi,

@@ -111,6 +111,9 @@ function mapNotes(node: VdiNode, window: HostRange): Annotation[] {
       value: showEntry(node, entry),
       meaning: `where block ${block} stands`,
       fault: outside ? 'lies outside of the file' : null,
+      path: `map[${block}]`,
+      section: 'VDI: block map',
+      ...(entry >= zeroBlock || outside ? {} : { target: { offset: node.placeOf(entry) } }),
     });
   }
   return notes;

@@ -14,6 +14,7 @@ import { DynamicNode, VhdNode } from './node.ts';
 import { openVhd } from './open.ts';
 import { claimOf } from './parent.ts';
 import { repairVhd } from './repair.ts';
+import { entryOf } from '../table-entries.ts';
 import { vhdRegions } from './regions.ts';
 
 const options: readonly OptionRow[] = [
@@ -85,6 +86,14 @@ export const vhd: FormatDriver = {
   provisions: (node) => (node instanceof FixedNode ? ['falloc', 'full'] : []),
   facts: (node) => vhdFacts(ours(node)),
   regions: (node, role = 'file') => vhdRegions(ours(node), role),
+  entries: {
+    names: ['BAT[i]'],
+    find(node, name, [first]) {
+      const image = ours(node);
+      if (name !== 'bat' || !(image instanceof DynamicNode)) return null;
+      return entryOf(image.table.offset, image.table.entries, 4, first);
+    },
+  },
   check: (node, job) => checkVhd(ours(node), job),
   repair: (node, what, job, tell) => repairVhd(ours(node), what, job, tell),
   compact: compactVhd,

@@ -115,6 +115,8 @@ function structureUse(node: DynamicNode, use: FixedUse): Use {
         value: name?.name ?? '',
         meaning: 'a name of the parent',
         fault: null,
+        path: `locator[${index}].name`,
+        section: 'VHD 1.0: Parent Locator Entries',
       };
       return { start, length, label: `parent name ${index + 1}`, kind: 'header', annotate: cut(() => [annotation]) };
     }
@@ -131,7 +133,7 @@ function headerNotes(node: DynamicNode): Annotation[] {
     const at = firstLocator + index * parentLocator.size;
     return parentLocator
       .annotate(headerBytes.subarray(at, at + parentLocator.size), headerOffset + at)
-      .map((part) => ({ ...part, structure: note.field }));
+      .map((part) => ({ ...part, structure: note.field, path: `locator[${index}].${part.field}` }));
   });
   return [...notes.filter((note) => !isLocator(note)), ...locators].sort((a, b) => a.start - b.start);
 }
@@ -152,6 +154,9 @@ function tableNotes(node: DynamicNode, window: HostRange): Annotation[] {
       value: entry === unallocated ? 'not allocated' : `sector ${entry} (offset 0x${roomAt(entry).toString(16)})`,
       meaning: `where block ${block} stands`,
       fault: outside ? 'lies outside of the file' : null,
+      path: `BAT[${block}]`,
+      section: 'VHD 1.0: Block Allocation Table and Data Blocks',
+      ...(entry === unallocated || outside ? {} : { target: { offset: roomAt(entry) } }),
     });
   }
   return notes;
@@ -186,5 +191,7 @@ function bitmapNote(node: DynamicNode, block: number, room: HostOffset): Annotat
     value: `${present} of ${blockSize / sectorSize} sectors`,
     meaning: 'one bit per sector: it is in this file',
     fault: null,
+    path: `block[${block}].bitmap`,
+    section: 'VHD 1.0: Block Allocation Table and Data Blocks',
   };
 }

@@ -107,6 +107,9 @@ export function annotateBat(node: VhdxNode, window: HostRange): Annotation[] {
           ? 'where the bitmap of this chunk lies'
           : `guest bytes from ${block * geometry.blockSize}`,
       fault: known ? null : 'a state that the format does not have',
+      path: `BAT[${index}]`,
+      section: 'MS-VHDX 2.5.1',
+      ...(place === 0 ? {} : { target: { offset: place } }),
     });
   }
   return found;

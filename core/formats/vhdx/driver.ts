@@ -15,6 +15,7 @@ import { openParent } from './parent.ts';
 import { parentPaths } from './parent-locator.ts';
 import { repairVhdx } from './repair.ts';
 import { vhdxRegions } from './regions.ts';
+import { entryOf } from '../table-entries.ts';
 import { WritableVhdxNode } from './writer.ts';
 
 const options: readonly OptionRow[] = [
@@ -99,6 +100,13 @@ export const vhdx: FormatDriver = {
   diskIdOption: 'virtual_disk_id',
   facts: (node) => vhdxFacts(ours(node)),
   regions: (node, role = 'file') => vhdxRegions(ours(node), role),
+  entries: {
+    names: ['BAT[i]'],
+    find(node, name, [first]) {
+      const { table } = ours(node);
+      return name === 'bat' ? entryOf(table.offset, table.capacity, 8, first) : null;
+    },
+  },
   check: (node, job) => checkVhdx(ours(node), job),
   repair: (node, what, _job, tell) => repairVhdx(ours(node), what, tell),
   compact: compactVhdx,

@@ -15,6 +15,7 @@ import { probeVmdk } from './probe.ts';
 import { vmdkRegions } from './regions.ts';
 import { repairVmdk } from './repair.ts';
 import { sizeByRewrite } from './resize-disk.ts';
+import { grainEntry } from './table-entries.ts';
 import { noParent } from './spec.ts';
 
 function ours(node: BlockNode): VmdkNode {
@@ -49,6 +50,10 @@ export const vmdk: FormatDriver = {
   provisions: (node) => (ours(node).extents.at(-1)?.kind === 'flat' ? ['falloc', 'full'] : []),
   facts: (node) => vmdkFacts(ours(node)),
   regions: (node, role = 'file') => vmdkRegions(ours(node), role),
+  entries: {
+    names: ['GD[i]', 'GT[i]', 'GT[i][j]'],
+    find: (node, name, indices) => grainEntry(ours(node), name, indices),
+  },
   check: (node, job) => checkVmdk(ours(node), job),
   repair(node, what, job) {
     if (node instanceof WritableVmdkNode) return repairVmdk(node, what, job);

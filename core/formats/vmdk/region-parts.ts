@@ -59,6 +59,9 @@ export function directoryPart(
         field: `GDE ${index}`,
         value: value === 0 ? 'no table' : width === 8 ? `0x${value.toString(16)}` : `sector ${value}`,
         meaning: `guest bytes from ${index * covers}`,
+        path: `GD[${index}]`,
+        section: 'VMDK 5.0: Grain directory',
+        ...placeOf(width, value, 1),
       })),
   };
 }
@@ -107,8 +110,16 @@ export function tablePart(
         field: `GTE ${index % entriesPerTable} of table ${first + Math.floor(index / entriesPerTable)}`,
         value: value === 0 ? 'not allocated' : width === 8 ? `0x${value.toString(16)}` : `sector ${value}`,
         meaning: `guest bytes from ${(first * entriesPerTable + index) * grainSize}`,
+        path: `GT[${first + Math.floor(index / entriesPerTable)}][${index % entriesPerTable}]`,
+        section: 'VMDK 5.0: Grain table',
+        ...placeOf(width, value, 2),
       })),
   };
+}
+
+/** Where an entry leads: sectors below `least` are marks of their own (none, zeroed). seSparse entries are not plain sector numbers. */
+function placeOf(width: 4 | 8, value: bigint | number, least: number): Pick<Annotation, 'target'> {
+  return width === 4 && Number(value) >= least ? { target: { offset: Number(value) * sectorSize } } : {};
 }
 
 /** Rows for the numbers of a table that lie in the window. */
@@ -117,7 +128,7 @@ function numbers(
   window: HostRange,
   table: { start: HostOffset; end: HostOffset },
   width: 4 | 8,
-  row: (index: number, value: bigint | number) => Pick<Annotation, 'structure' | 'field' | 'value' | 'meaning'>,
+  row: (index: number, value: bigint | number) => Omit<Annotation, 'start' | 'length' | 'fault'>,
 ): Annotation[] {
   const first = Math.max(0, Math.floor((window.start - table.start) / width));
   const last = Math.ceil((Math.min(window.start + window.length, table.end, storage.size) - table.start) / width);

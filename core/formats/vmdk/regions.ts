@@ -68,6 +68,13 @@ function* cover(size: number, parts: Iterable<Part>, slackEnd: number): Generato
   if (at < size) yield gap(size);
 }
 
+const descriptorRow = {
+  structure: 'Descriptor',
+  meaning: 'a line of the descriptor',
+  fault: null,
+  section: 'VMDK 5.0: The Descriptor File',
+} as const;
+
 /** One line of the descriptor after the other. */
 function descriptorLines(node: VmdkNode): (window: HostRange) => Annotation[] {
   return (window) => {
@@ -81,7 +88,7 @@ function descriptorLines(node: VmdkNode): (window: HostRange) => Annotation[] {
         const equals = text.indexOf('=');
         const name = equals > 0 && !text.startsWith('#') ? text.slice(0, equals).trim() : 'line';
         const value = equals > 0 ? text.slice(equals + 1).trim() : text;
-        rows.push({ start, length, structure: 'Descriptor', field: name, value, meaning: '', fault: null });
+        rows.push({ ...descriptorRow, start, length, field: name, value, path: `descriptor.${name}` });
       }
       start += length;
     }

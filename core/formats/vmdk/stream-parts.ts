@@ -1,7 +1,7 @@
 // A walk over a stream with markers, from its first marker to its last: for the regions of the file.
 import { alignUp, type HostOffset } from '../../block/units.ts';
 import type { Annotation } from '../../bytes/struct.ts';
-import { headerPart, tablePart, type Part } from './region-parts.ts';
+import { directoryPart, headerPart, tablePart, type Part } from './region-parts.ts';
 import type { SparseExtent } from './sparse.ts';
 import { grainMarkerLength, hostedHeader, marker, markerType, sectorSize } from './spec.ts';
 
@@ -75,7 +75,7 @@ export function* streamParts(extent: SparseExtent): Generator<Part, void, void> 
       }
       case markerType.grainDirectory: {
         const end = at + alignUp(extent.directory.entries.length * 4, sectorSize);
-        yield { start: at, end, label: 'grain directory', kind: 'table' };
+        yield { ...directoryPart(extent, at, 'grain directory', extent.directory.entries.length, 4), end };
         at = end;
         break;
       }
@@ -104,9 +104,20 @@ function grainsPart(extent: SparseExtent, start: HostOffset, end: HostOffset): P
         if (found === null || found.size === 0) break;
         const length = alignUp(grainMarkerLength + found.size, sectorSize);
         if (at + length > window.start) {
-          const row = { structure: 'Compressed grain', fault: null };
+          const section = 'VMDK 5.0: Compressed grain';
+          const row = { structure: 'Compressed grain', fault: null, section };
+          const packed = { codec: 'zlib' as const, length: found.size };
           rows.push(
-            { ...row, start: at, length: 8, field: 'val', value: `sector ${found.val}`, meaning: 'place on the disk' },
+            {
+              ...row,
+              start: at,
+              length: 8,
+              field: 'val',
+              value: `sector ${found.val}`,
+              meaning: 'place on the disk',
+              path: `grain[${(found.val * sectorSize) / extent.grainSize}].lba`,
+              target: { view: 'guest', offset: found.val * sectorSize },
+            },
             {
               ...row,
               start: at + 8,
@@ -114,12 +125,15 @@ function grainsPart(extent: SparseExtent, start: HostOffset, end: HostOffset): P
               field: 'size',
               value: String(found.size),
               meaning: 'bytes of the stream',
+              path: `grain[${(found.val * sectorSize) / extent.grainSize}].size`,
+              target: { offset: at + grainMarkerLength, packed },
             },
           );
         }
         at += length;
       }
-      return rows;
+      const stop = window.start + window.length;
+      return rows.filter((row) => row.start < stop && row.start + row.length > window.start);
     },
   };
 }

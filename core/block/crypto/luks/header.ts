@@ -172,13 +172,18 @@ export function materialRange(header: LuksHeader, i: number): { readonly start: 
 
 /** The fields of the header for the hex view; `bytes` are its first bytes, `at` is their place in the file. */
 export function annotateHeader(bytes: Uint8Array, at: number): Annotation[] {
-  const notes = partitionHeader.annotate(bytes, at);
+  const notes = partitionHeader.annotate(bytes, at).map((one) => fromHeader(one, at));
   for (let i = 0; i < slotCount; i++) {
     const from = partitionHeader.size + i * keySlot.size;
     if (from >= bytes.length) break;
-    for (const note of keySlot.annotate(bytes.subarray(from), at + from)) {
-      notes.push({ ...note, structure: `${note.structure} ${i}` });
+    for (const note of keySlot.annotate(bytes.subarray(from), at + from).map((one) => fromHeader(one, at))) {
+      notes.push({ ...note, structure: `${note.structure} ${i}`, path: `luks.slot[${i}].${note.field}` });
     }
   }
   return notes;
+}
+
+/** What a field points to counts from the header's start, wherever that is. */
+function fromHeader(note: Annotation, at: number): Annotation {
+  return note.target === undefined ? note : { ...note, target: { offset: note.target.offset + at } };
 }

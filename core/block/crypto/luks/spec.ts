@@ -26,30 +26,42 @@ export const saltLength = 32;
 export const leastIterations = 1000;
 
 /** `phdr` without its key slots. */
-export const partitionHeader = struct('LUKS partition header', 'big', 208, {
-  magic: field(0, ascii(6), "'LUKS' 0xba 0xbe", { is: magic, code: 'luks/magic' }),
-  version: field(6, u16, 'version: 1', { is: 1, code: 'luks/version' }),
-  cipher_name: field(8, ascii(32), 'cipher name: aes, …'),
-  cipher_mode: field(40, ascii(32), 'cipher mode and initial values: xts-plain64, cbc-essiv:sha256, …'),
-  hash_spec: field(72, ascii(32), 'hash of PBKDF2 and of the anti-forensic splitter'),
-  payload_offset: field(104, u32, 'where the encrypted disk begins, in sectors of 512 bytes'),
-  key_bytes: field(108, u32, 'bytes of the master key'),
-  mk_digest: field(112, bytes(digestLength), 'PBKDF2 of the master key: shows whether a passphrase was right'),
-  mk_digest_salt: field(132, bytes(saltLength), 'salt of that'),
-  mk_digest_iter: field(164, u32, 'rounds of that'),
-  uuid: field(168, ascii(40), 'UUID of the partition as text'),
-});
+export const partitionHeader = struct(
+  { name: 'LUKS partition header', path: 'luks', section: 'LUKS1: The partition header' },
+  'big',
+  208,
+  {
+    magic: field(0, ascii(6), "'LUKS' 0xba 0xbe", { is: magic, code: 'luks/magic' }),
+    version: field(6, u16, 'version: 1', { is: 1, code: 'luks/version' }),
+    cipher_name: field(8, ascii(32), 'cipher name: aes, …'),
+    cipher_mode: field(40, ascii(32), 'cipher mode and initial values: xts-plain64, cbc-essiv:sha256, …'),
+    hash_spec: field(72, ascii(32), 'hash of PBKDF2 and of the anti-forensic splitter'),
+    payload_offset: field(104, u32, 'where the encrypted disk begins, in sectors of 512 bytes', { points: 512 }),
+    key_bytes: field(108, u32, 'bytes of the master key'),
+    mk_digest: field(112, bytes(digestLength), 'PBKDF2 of the master key: shows whether a passphrase was right'),
+    mk_digest_salt: field(132, bytes(saltLength), 'salt of that'),
+    mk_digest_iter: field(164, u32, 'rounds of that'),
+    uuid: field(168, ascii(40), 'UUID of the partition as text'),
+  },
+);
 
 export type PartitionHeader = ValuesOf<typeof partitionHeader>;
 
 /** `key slot`; eight of them follow the header. */
-export const keySlot = struct('LUKS key slot', 'big', 48, {
-  active: field(0, u32, '0x00ac71f3: enabled, 0x0000dead: disabled'),
-  iterations: field(4, u32, 'rounds of PBKDF2 for the passphrase'),
-  salt: field(8, bytes(saltLength), 'salt of that'),
-  key_material_offset: field(40, u32, 'where the split and encrypted master key stands, in sectors of 512 bytes'),
-  stripes: field(44, u32, 'anti-forensic stripes'),
-});
+export const keySlot = struct(
+  { name: 'LUKS key slot', path: 'luks.slot', section: 'LUKS1: Key slot layout' },
+  'big',
+  48,
+  {
+    active: field(0, u32, '0x00ac71f3: enabled, 0x0000dead: disabled'),
+    iterations: field(4, u32, 'rounds of PBKDF2 for the passphrase'),
+    salt: field(8, bytes(saltLength), 'salt of that'),
+    key_material_offset: field(40, u32, 'where the split and encrypted master key stands, in sectors of 512 bytes', {
+      points: 512,
+    }),
+    stripes: field(44, u32, 'anti-forensic stripes'),
+  },
+);
 
 export type KeySlot = ValuesOf<typeof keySlot>;
 
