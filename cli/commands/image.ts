@@ -4,6 +4,7 @@ import { imageRecord, resolveImage, writeNote, writeTags } from '../../core/cata
 import { digestImage } from '../../core/catalogue/digests.ts';
 import { checkImage, findingsOf } from '../../core/catalogue/findings.ts';
 import { cloneImage, deleteImage, moveImage } from '../../core/catalogue/files.ts';
+import { mergeIntoParent } from '../../core/catalogue/merge.ts';
 import { interruptedMigrations, migrate, resumeMigration, type MigrateResult } from '../../core/catalogue/migrate.ts';
 import { relink } from '../../core/catalogue/relink.ts';
 import { ImageError } from '../../core/errors/image-error.ts';
@@ -19,10 +20,10 @@ import { listAll, printForest, printList, printRecord, rootOf, roots, type Outpu
 export const spec = defineCommand({
   name: 'image',
   summary:
-    'images of the catalogue: who stands on whom; relink, move, clone, migrate, check, delete; names, notes, tags',
+    'images of the catalogue: who stands on whom; relink, move, clone, migrate, merge, check, delete; names, notes, tags',
   operands:
     'list | show IMAGE | tree [IMAGE] | dependents IMAGE | find-parent IMAGE | relink IMAGE [PARENT] | move IMAGE PATH | ' +
-    'clone IMAGE PATH | migrate IMAGE DATASTORE [FOLDER] | resume | check IMAGE | digest IMAGE | history IMAGE | ' +
+    'clone IMAGE PATH | migrate IMAGE DATASTORE [FOLDER] | resume | merge IMAGE | check IMAGE | digest IMAGE | history IMAGE | ' +
     'delete IMAGE | name IMAGE [NAME] | note IMAGE [TEXT] | tag IMAGE [+TAG|-TAG…]',
   options: {
     datastore: { short: 'd', long: ['datastore'], argument: 'NAME', meaning: 'list: only images of this datastore' },
@@ -43,7 +44,9 @@ export const spec = defineCommand({
     chain: { long: ['chain'], meaning: 'migrate: what the image stands on too' },
     force: {
       long: ['force'],
-      meaning: 'delete: although others stand on it; relink: to a parent that nothing speaks for',
+      meaning:
+        'delete: although others stand on it; merge: although others stand on the parent, or snapshots are lost; ' +
+        'relink: to a parent that nothing speaks for',
     },
     output: sharedOptions.output,
     bar: sharedOptions.bar,
@@ -65,6 +68,7 @@ export const spec = defineCommand({
       'image migrate web1.qcow2 nas --chain -f vmdk',
       'the image and what it stands on, to another datastore and format',
     ],
+    ['image merge snapshot-1.vhdx', 'what it holds into its parent; what stood on it stands on the parent'],
     ['image tag web1.qcow2 +production', 'mark an image'],
   ],
 });
@@ -195,6 +199,17 @@ const verbs = new Map<string, Action>([
         args,
         (job) => migrate(catalogue, params, job),
         ({ files }) => files.forEach((file) => outLine(file)),
+      );
+    },
+  ],
+  [
+    'merge',
+    (catalogue, id, { rest, args }) => {
+      if (rest[0] !== undefined) throw new UsageError(`Unexpected argument '${rest[0]}'`, spec.name);
+      return underJob(
+        args,
+        (job) => mergeIntoParent(catalogue, { image: id, force: args.has('force') }, job),
+        ({ parent }) => outLine(imageRecord(catalogue, parent).file),
       );
     },
   ],

@@ -14,8 +14,17 @@ import { refreshLineage } from './lineage.ts';
 
 /** Throws `image/has-dependents` unless forced or nobody reads through the image. */
 export function refuseWithDependents(catalogue: Catalogue, id: string, force: boolean): void {
-  const dependents = force ? [] : dependentsOf(catalogue, id);
-  if (dependents.length === 0) return;
+  refuseDependents(catalogue, id, dependentsOf(catalogue, id), force);
+}
+
+/** The same for those of them that count. */
+export function refuseDependents(
+  catalogue: Catalogue,
+  id: string,
+  dependents: readonly string[],
+  force: boolean,
+): void {
+  if (force || dependents.length === 0) return;
   const files = dependents.slice(0, 3).map((one) => placeOf(catalogue, one).file);
   const named = files.join(', ') + (dependents.length > 3 ? ', …' : '');
   throw new ImageError('image/has-dependents', {

@@ -82,7 +82,11 @@ export interface FormatFacts {
   readonly hasSnapshots: boolean;
   readonly canCheck: boolean;
   readonly canRepair: boolean;
+  /** It keeps dirty bitmaps. */
+  readonly hasBitmaps: boolean;
   readonly options: readonly OptionRow[];
+  /** What can be changed of an image that is there. */
+  readonly amendOptions: readonly OptionRow[];
 }
 
 /** An image opened for looking at. */

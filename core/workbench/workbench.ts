@@ -225,7 +225,9 @@ function factsOf(driver: FormatDriver): FormatFacts {
     hasSnapshots: driver.snapshots?.create !== undefined,
     canCheck: driver.check !== undefined,
     canRepair: driver.repair !== undefined,
+    hasBitmaps: driver.dirtyBitmaps !== undefined,
     options: driver.options.filter(({ hidden }) => hidden !== true),
+    amendOptions: (driver.amendOptions ?? []).filter(({ hidden }) => hidden !== true),
   };
 }
 

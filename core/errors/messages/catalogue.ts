@@ -34,5 +34,8 @@ export const catalogueMessages = {
   'lineage/not-the-parent': (d) =>
     `Neither identity nor content speak for '${d.parent}' as the parent of '${d.name}'. Use --force if you know better`,
   'lineage/no-parent': (d) => `'${d.name}' has no parent`,
+  'merge/parent-unknown': (d) => `'${d.parent}', which '${d.name}' stands on, is in no datastore`,
+  'merge/snapshots': (d) =>
+    `'${d.name}' has ${d.count} internal snapshot(s), which would be lost. Use --force to merge it all the same`,
   'lineage/no-candidate': (d) => `No image in the catalogue is the parent that '${d.name}' looks for`,
 } as const satisfies Record<string, Sentence>;

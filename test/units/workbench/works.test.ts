@@ -121,6 +121,83 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'works', () => {
     expect({ stored, logged }).toEqual({ stored: false, logged: false });
   });
 
+  it('keep dirty bitmaps', async () => {
+    await succeed('create', {
+      target: path.join(one, 'marked.qcow2'),
+      overwrite: false,
+      format: 'qcow2',
+      size: 8 * MiB,
+      options: {},
+      backing: null,
+      trust: 'files',
+      secret: null,
+    });
+    const marked = image('marked.qcow2');
+    const bitmap = (name: string, action: object) => succeed('bitmap', { image: marked, name, action });
+    await bitmap('daily', { do: 'add', granularity: 131072, enabled: true });
+    await bitmap('resting', { do: 'add', granularity: null, enabled: false });
+    mustRun('qemu-io', ['-c', 'write -P 1 0 64k', 'marked.qcow2'], at);
+    await bitmap('resting', { do: 'merge', from: 'daily', source: null });
+    await bitmap('daily', { do: 'disable' });
+    const bitmaps = (): unknown =>
+      (
+        JSON.parse(mustRun('qemu-img', ['info', '--output=json', 'marked.qcow2'], at)) as {
+          'format-specific': { data: { bitmaps?: unknown } };
+        }
+      )['format-specific'].data.bitmaps;
+    expect(bitmaps()).toEqual([
+      { flags: [], name: 'daily', granularity: 131072 },
+      { flags: [], name: 'resting', granularity: 65536 },
+    ]);
+    await bitmap('daily', { do: 'clear' });
+    await bitmap('daily', { do: 'remove' });
+    await bitmap('resting', { do: 'enable' });
+    expect(bitmaps()).toEqual([{ flags: ['auto'], name: 'resting', granularity: 65536 }]);
+    expect(await job('bitmap', { image: marked, name: 'none', action: { do: 'clear' } })).toMatchObject({
+      error: { code: 'bitmap/action' },
+    });
+    mustRun('qemu-img', ['check', 'marked.qcow2'], at);
+  });
+
+  it('merge an image into its parent, and what stood on it stands there', async () => {
+    const create = ['create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b'];
+    mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', 'm-base.qcow2', '8M'], at);
+    mustRun('qemu-io', ['-c', 'write -P 1 0 4M', 'm-base.qcow2'], at);
+    mustRun('qemu-img', [...create, 'm-base.qcow2', 'm-middle.qcow2'], at);
+    mustRun('qemu-io', ['-c', 'write -P 2 1M 1M', '-c', 'write -z 3M 512k', 'm-middle.qcow2'], at);
+    for (const name of ['m-left.qcow2', 'm-right.qcow2']) {
+      mustRun('qemu-img', [...create, 'm-middle.qcow2', name], at);
+      mustRun('qemu-io', ['-c', 'write -P 3 2M 64k', name], at);
+      mustRun('qemu-img', ['convert', '-O', 'raw', name, `${name}.raw`], at);
+    }
+    await succeed('scan', { datastore: 'one', everything: false });
+    const id = (name: string): string => resolveImage(catalogue, name);
+    mustRun('qemu-img', [...create, 'm-base.qcow2', 'm-other.qcow2'], at);
+    await succeed('scan', { datastore: 'one', everything: false });
+    // Another image stands on the parent: its disk would change.
+    const refused = await job('merge', { image: id('m-middle.qcow2'), force: false });
+    expect(refused.error?.code).toBe('image/has-dependents');
+    expect(refused.error?.detail.named).toContain('m-other.qcow2');
+    fs.rmSync(path.join(one, 'm-other.qcow2'));
+    await succeed('scan', { datastore: 'one', everything: false });
+    expect(await succeed('merge', { image: id('m-middle.qcow2'), force: false })).toMatchObject({ relinked: 2 });
+    expect(fs.existsSync(path.join(one, 'm-middle.qcow2'))).toBe(false);
+    for (const name of ['m-left.qcow2', 'm-right.qcow2']) {
+      expect(mustRun('qemu-img', ['info', name], at)).toContain('backing file: m-base.qcow2');
+      same(`${name}.raw`, name);
+      mustRun('qemu-img', ['check', name], at);
+      expect(imageRecord(catalogue, id(name)).parent?.parentId).toBe(id('m-base.qcow2'));
+    }
+    mustRun('qemu-img', ['snapshot', '-c', 'kept', 'm-left.qcow2'], at);
+    await succeed('scan', { datastore: 'one', everything: false });
+    expect(await job('merge', { image: id('m-left.qcow2'), force: false })).toMatchObject({
+      error: { code: 'merge/snapshots' },
+    });
+    expect(await job('merge', { image: id('m-base.qcow2'), force: false })).toMatchObject({
+      error: { code: 'lineage/no-parent' },
+    });
+  });
+
   it('keep the catalogue, and move images about in it', async () => {
     for (const datastore of ['one', 'two']) await succeed('scan', { datastore, everything: false });
     const id = (name: string): string => resolveImage(catalogue, name);

@@ -5,7 +5,9 @@ import { digestImage } from '../../../catalogue/digests.ts';
 import { findDatastore } from '../../../catalogue/datastores.ts';
 import { checkImage } from '../../../catalogue/findings.ts';
 import { cloneImage, deleteImage, moveImage } from '../../../catalogue/files.ts';
+import { mergeIntoParent } from '../../../catalogue/merge.ts';
 import { migrate, resumeMigration } from '../../../catalogue/migrate.ts';
+import { parentEdge } from '../../../catalogue/lineage.ts';
 import { relink } from '../../../catalogue/relink.ts';
 import { placeOf } from '../../../catalogue/reread.ts';
 import { scan } from '../../../catalogue/scan/scan.ts';
@@ -91,6 +93,14 @@ export const worksOnCatalogue = {
       requireImage(catalogue, image, context);
       deleteImage(catalogue, image, force);
       return null;
+    }),
+  ),
+  merge: work(v.strictObject({ image: id, force: v.boolean() }), true, nowhere, (params, context) =>
+    withCatalogue(context, (catalogue) => {
+      requireImage(catalogue, params.image, context);
+      const parent = parentEdge(catalogue, params.image)?.parentId ?? null;
+      if (parent !== null) requireImage(catalogue, parent, context);
+      return mergeIntoParent(catalogue, params, context.job);
     }),
   ),
   migrate: work(

@@ -6,6 +6,7 @@ import { dependentsOfFile } from '../../../catalogue/lineage.ts';
 import { ImageError } from '../../../errors/image-error.ts';
 import { resolveReference } from '../../../formats/gate.ts';
 import { amend } from '../../../operations/amend.ts';
+import { bitmap } from '../../../operations/bitmap.ts';
 import { check } from '../../../operations/check.ts';
 import { commit } from '../../../operations/commit.ts';
 import { compact } from '../../../operations/compact.ts';
@@ -230,6 +231,41 @@ export const worksOnImages = {
         { ...rest, path: image.path, options: optionsOf(image, context), dependents: askCatalogue(context) },
         context.job,
       ),
+  ),
+  bitmap: work(
+    v.strictObject({
+      image: imageArgument,
+      name: v.pipe(v.string(), v.maxLength(1023)),
+      action: v.variant('do', [
+        v.strictObject({ do: v.literal('add'), granularity: v.nullable(byteCount), enabled: v.boolean() }),
+        v.strictObject({ do: v.picklist(['remove', 'clear', 'enable', 'disable']) }),
+        v.strictObject({ do: v.literal('merge'), from: v.string(), source: v.nullable(imageArgument) }),
+      ]),
+    }),
+    true,
+    ({ image, action }) => [
+      image.path,
+      ...(action.do === 'merge' && action.source !== null ? [action.source.path] : []),
+    ],
+    ({ image, name, action }, context) => {
+      const source = action.do === 'merge' ? action.source : null;
+      return bitmap(
+        {
+          path: image.path,
+          options: optionsOf(image, context),
+          name,
+          actions:
+            action.do === 'merge'
+              ? [{ do: 'merge', from: action.from }]
+              : action.do === 'add'
+                ? [{ do: 'add' }, ...(action.enabled ? [] : [{ do: 'disable' as const }])]
+                : [{ do: action.do }],
+          granularity: action.do === 'add' ? action.granularity : null,
+          source: source === null ? null : { path: source.path, options: optionsOf(source, context) },
+        },
+        context.job,
+      );
+    },
   ),
   overlay: work(
     v.strictObject({
