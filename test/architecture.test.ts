@@ -17,6 +17,7 @@ const layers = [
   'core/formats',
   'core/guest',
   'core/operations',
+  'core/profiles',
   'core/catalogue',
   'core/workbench',
   'cli',
@@ -101,7 +102,7 @@ function codeOf(text: string): string {
 }
 
 describe('imports', () => {
-  it('point downwards: errors, job, bytes, block, formats, guest, operations, catalogue, workbench, then cli or electron', () => {
+  it('point downwards: errors, job, bytes, block, formats, guest, operations, profiles, catalogue, workbench, then cli or electron', () => {
     const upward = internal(product).filter((link) => {
       const [from, to] = [layerOf(link.from), layerOf(link.to)];
       return (from < 0 || to < 0 || to > from) && !excepted(link);

@@ -10,6 +10,7 @@ import { layersMessages } from './messages/layers.ts';
 import { lookMessages } from './messages/look.ts';
 import { operationMessages } from './messages/operation.ts';
 import { ovaMessages } from './messages/ova.ts';
+import { profileMessages } from './messages/profile.ts';
 import { qcowMessages } from './messages/qcow.ts';
 import { qcow2Messages } from './messages/qcow2.ts';
 import { qedMessages } from './messages/qed.ts';
@@ -82,6 +83,8 @@ const table = {
   'convert/no-snapshots': (d) =>
     `Failed to load snapshot: Block format '${d.format}' used by device '' does not support temporarily loading internal snapshots`,
   'convert/too-small': 'output file is smaller than input file',
+  'convert/archive': (d) =>
+    `Only a new raw image without a backing file, compression, salvage, bitmaps or kept identity can be put into an archive, not ${d.format} with them`,
   'convert/differs': (d) => `The result differs from the source at offset ${d.offset}; it was thrown away`,
   'copy/read': (d) => `error while reading at byte ${d.offset}: ${d.reason}`,
   'copy/write': (d) => `error while writing at byte ${d.offset}: ${d.reason}`,
@@ -100,6 +103,7 @@ const table = {
   ...layersMessages,
   ...lookMessages,
   ...operationMessages,
+  ...profileMessages,
   ...workbenchMessages,
   ...undoMessages,
   ...qcow2Messages,

@@ -15,6 +15,7 @@ import { createDriverNamed, findDriver } from '../formats/registry.ts';
 import { withoutUnused } from '../guest/unused-space.ts';
 import type { Job } from '../job.ts';
 import { breather } from './breathe.ts';
+import { verifyArchive, writeArchive } from './convert-archive.ts';
 import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps, type BitmapsWanted } from './convert-bitmaps.ts';
 import { wouldBecome } from './guessed-raw.ts';
 import { newTarget, shapeFrom, type NewTarget } from './target.ts';
@@ -64,10 +65,17 @@ export interface ConvertParams {
   readonly keepIdentity: boolean;
   /** Take the dirty bitmaps of the only source along; null or absent: leave them. */
   readonly bitmaps?: BitmapsWanted | null;
+  /** Put the raw image into a gzipped tar, under this name; null or absent: do not. */
+  readonly archivedAs?: string | null;
+  /** Asked when the bytes of the sources are known: what is to be made of them, in place of what stands here. */
+  readonly choose?: ((length: number) => ChosenTarget) | undefined;
   readonly policy?: GatePolicy | undefined;
   /** Hands out the passphrase of a new encrypted target, and of the layer below it. */
   readonly secret?: SecretSource | undefined;
 }
+
+/** What the size of the sources decides. */
+export type ChosenTarget = Pick<ConvertParams, 'format' | 'options' | 'archivedAs'>;
 
 export interface ConvertResult {
   /** Virtual size of the target. */
@@ -90,30 +98,63 @@ const listedStretches = 1000;
  * Throws what opening the sources throws, `convert/create` for the target, `convert/*` for what was asked, `storage/*`.
  */
 export async function convert(
-  params: ConvertParams,
+  given: ConvertParams,
   job: Job,
   targetOpened: (driver: FormatDriver) => void = () => {},
 ): Promise<ConvertResult> {
   const opened: OpenedImage[] = [];
   const views: BlockNode[] = [];
   try {
-    for (const source of params.sources) opened.push(openImage(source.path, source.options));
-    if (!params.salvage) await verifySources(opened, job);
-    const bitmaps = bitmapsOf(params, opened);
+    for (const source of given.sources) opened.push(openImage(source.path, source.options));
+    if (!given.salvage) await verifySources(opened, job);
+    const bitmaps = bitmapsOf(given, opened);
     const nodes = opened.map((image, index) => {
-      const whole = snapshotView(image, params.snapshot, views);
-      const { window, withoutUnused: leavesOut = false } = params.sources[index] ?? {};
+      const whole = snapshotView(image, given.snapshot, views);
+      const { window, withoutUnused: leavesOut = false } = given.sources[index] ?? {};
       const view = leavesOut ? withoutUnused(whole, job) : whole;
       return window === undefined ? view : windowOf(view, window);
     });
     const parts = layOut(nodes);
     const length = parts.reduce((sum, part) => sum + part.length, 0);
+    const params = given.choose === undefined ? given : { ...given, ...given.choose(length) };
+    if (archivesRaw(params)) return await convertToArchive(params, params.archivedAs, parts, length, job);
     return params.existing === null
       ? await convertToNew(withIdentity(params, opened), parts, length, job, bitmaps)
       : await convertOver(params, params.existing, parts, length, job, bitmaps, targetOpened);
   } finally {
     for (const view of views) view.close();
     for (const image of opened) image.node.close();
+  }
+}
+
+function archivesRaw(params: ConvertParams): params is ConvertParams & { readonly archivedAs: string } {
+  const { archivedAs = null } = params;
+  if (archivedAs === null) return false;
+  const { format, existing, backing, compress, keepIdentity, salvage, bitmaps = null } = params;
+  const plain = existing === null && backing === null && bitmaps === null && !compress && !keepIdentity && !salvage;
+  if (format !== 'raw' || !plain) throw new ImageError('convert/archive', { format });
+  return true;
+}
+
+/** The disk in a gzipped tar, written in one pass. */
+async function convertToArchive(
+  params: ConvertParams,
+  name: string,
+  parts: readonly CopyPart[],
+  length: number,
+  job: Job,
+): Promise<ConvertResult> {
+  const size = sizeOf(params, length);
+  const target = newTarget(params.target, { cache: params.cache });
+  try {
+    const copied = await writeArchive({ name, parts, size, storage: target.storage, rate: params.rate }, job);
+    const verified = params.verify && (await verifyArchive({ name, parts, size, storage: target.storage }, job));
+    job.throwIfCancelled();
+    target.complete();
+    return { size, copied, unreadable: [], unreadableBytes: 0, verified, skippedBitmaps: [] };
+  } catch (error) {
+    target.abandon();
+    throw error;
   }
 }
 

@@ -14,6 +14,10 @@ import type { CompactResult } from '../operations/compact.ts';
 import type { ImageInfo } from '../operations/info.ts';
 import type { ListedReference } from '../formats/references.ts';
 import { gateRules, mostDecisions, type KeptGate } from './kept-gate.ts';
+import type { DiskFacts } from '../profiles/disk-facts.ts';
+import type { ProfilePlan } from '../profiles/plan.ts';
+import type { Profile } from '../profiles/profile.ts';
+import type { ProfileFinding, ProfileVerdict } from '../profiles/verdict.ts';
 import { byteCount, filePath, imageArgument } from './jobs/image-argument.ts';
 import type { JobNews } from './jobs/job-host.ts';
 import type { JobLine, JobRecord } from './jobs/job-store.ts';
@@ -33,6 +37,10 @@ export type {
   ListedReference,
   OptionRow,
   Problem,
+  Profile,
+  ProfileFinding,
+  ProfilePlan,
+  ProfileVerdict,
   WireError,
 };
 
@@ -119,6 +127,12 @@ export interface MapTile {
   readonly packed: readonly number[];
   readonly below: readonly number[];
   readonly zero: readonly number[];
+}
+
+/** What platforms would say of an image. */
+export interface ProfileReport {
+  readonly facts: DiskFacts;
+  readonly verdicts: readonly ProfileVerdict[];
 }
 
 /** How far a search or a comparison got. `next` null: to the end. */
@@ -213,6 +227,20 @@ export const contract = {
     /** What it would pull in. Nothing is opened that is not allowed; `gate/ask` from a session or a job is what this is asked after. */
     references: oc.input(v.strictObject({ image: imageArgument, secrets })).output(output<ImageReferences>()),
     parents: oc.input(v.strictObject({ id: name })).output(output<readonly Candidate[]>()),
+  },
+  profiles: {
+    /** The platforms that images can be made for, with their rules and where those are written down. */
+    list: oc.output(output<readonly Profile[]>()),
+    /** `profile` null: all of them. The image is only read. */
+    check: oc
+      .input(
+        v.strictObject({
+          image: imageArgument,
+          profile: v.nullable(name),
+          secrets,
+        }),
+      )
+      .output(output<ProfileReport>()),
   },
   jobs: {
     start: oc

@@ -18,6 +18,7 @@ import { ImageError } from '../errors/image-error.ts';
 import { errorCodes } from '../errors/messages.ts';
 import type { FormatDriver } from '../formats/driver.ts';
 import { allDrivers } from '../formats/registry.ts';
+import { profiles as allProfiles } from '../profiles/profiles.ts';
 import { contract, type FormatFacts, type JobEntry } from './contract.ts';
 import { requireWithin, type Fence } from './fence.ts';
 import { decide, readGate, writeGate } from './kept-gate.ts';
@@ -77,7 +78,7 @@ function makeRouter(
   keeper: CatalogueKeeper,
 ) {
   const os_ = implement(contract).use(({ next }) => translated(async () => next()));
-  const { program, gate, datastores, images: image, jobs: job, sessions } = os_;
+  const { program, gate, datastores, images: image, profiles, jobs: job, sessions } = os_;
   const scope = new Scope(catalogue, fence);
   const done = (work: () => void): null => {
     work();
@@ -169,6 +170,10 @@ function makeRouter(
       parents: image.parents.handler(({ input }) =>
         findParent(catalogue, scope.image(input.id)).filter(({ imageId }) => scope.sees(imageId)),
       ),
+    },
+    profiles: {
+      list: profiles.list.handler(() => allProfiles),
+      check: profiles.check.handler(({ input }) => images.profiles(input.image, input.secrets, input.profile)),
     },
     jobs: {
       start: job.start.handler(({ input }) => {

@@ -1,5 +1,4 @@
 // The bulk plane: guest bytes from sources to a target with overlapped reads, zero detection, packing lanes and ordered writes.
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Job } from '../../job.ts';
 import type { WritableNode } from '../node.ts';
 import type { Run } from '../read.ts';
@@ -7,6 +6,7 @@ import { alignUp, MiB, type GuestRange } from '../units.ts';
 import { fetchChunk } from './fetch.ts';
 import { Lanes } from './lanes.ts';
 import { offloadChunk } from './offload.ts';
+import { Pace } from './pace.ts';
 import { plan, type CopyPart, type Step } from './plan.ts';
 import { Slots, type Slot } from './slots.ts';
 import { placeChunk, prepareChunk, zeroTarget, type StoreCounts, type StoreRules } from './store.ts';
@@ -179,23 +179,4 @@ function hasFailed(failure: { error: unknown } | null): failure is { error: unkn
 function granuleOf(request: CopyRequest, unit: number): number {
   if (request.packed) return unit;
   return Math.min(largestChunk, Math.max(unit, alignUp(request.sparse, unit)));
-}
-
-/** Keeps a copy below so many bytes per second. */
-class Pace {
-  readonly #rate: number;
-  readonly #start = performance.now();
-  #bytes = 0;
-
-  constructor(rate: number) {
-    this.#rate = rate;
-  }
-
-  async wait(length: number): Promise<void> {
-    if (this.#rate === 0) return;
-    const due = this.#start + (this.#bytes / this.#rate) * 1000;
-    this.#bytes += length;
-    const early = due - performance.now();
-    if (early > 1) await pause(early);
-  }
 }

@@ -4,7 +4,8 @@ import type { Storage } from '../../block/storage.ts';
 import { alignUp, type HostOffset } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import { manifestLine } from './manifest.ts';
-import { blockSize, checksumPlace, largestOctalSize, tarHeader, tarType } from './spec.ts';
+import { blockSize } from './spec.ts';
+import { fileHeader } from './tar-header.ts';
 
 const algorithm = 'SHA256';
 
@@ -31,36 +32,6 @@ function manifestOf(plan: ArchivePlan, descriptorDigest: string, diskDigest: str
   return Buffer.from(line(plan.descriptorName, descriptorDigest) + line(plan.diskName, diskDigest));
 }
 
-/** A header of a plain file: octal sizes, and base 256 (as GNU tar has it) for 8 GiB and more. */
-function header(name: string, size: number): Uint8Array {
-  const octal = (value: number, width: number): string => value.toString(8).padStart(width - 1, '0');
-  const field = new Uint8Array(12);
-  if (size <= largestOctalSize) {
-    field.set(Buffer.from(octal(size, 12)));
-  } else {
-    field[0] = 0x80;
-    new DataView(field.buffer).setBigUint64(4, BigInt(size));
-  }
-  const bytes = tarHeader.serialise({
-    name,
-    mode: octal(0o644, 8),
-    uid: octal(0, 8),
-    gid: octal(0, 8),
-    size: field,
-    mtime: octal(Math.floor(Date.now() / 1000), 12),
-    typeflag: tarType.file,
-    magic: 'ustar',
-    version: '00',
-    devmajor: octal(0, 8),
-    devminor: octal(0, 8),
-  });
-  const { offset, length } = checksumPlace;
-  bytes.fill(0x20, offset, offset + length);
-  const sum = bytes.reduce((total, byte) => total + byte, 0);
-  bytes.set(Buffer.from(`${octal(sum, 7)}\0 `), offset);
-  return bytes;
-}
-
 /**
  * Writes all but the disk, whose `diskSize` bytes are in their place already and have this SHA-256, and the end of the archive behind it.
  * Throws `ova/descriptor-room`, `storage/*`.
@@ -83,11 +54,11 @@ export function finishArchive(
     before.set(bytes, at);
     at = alignUp(at + bytes.length, blockSize);
   };
-  put(header(plan.descriptorName, descriptor.length));
+  put(fileHeader(plan.descriptorName, descriptor.length));
   put(descriptor);
-  put(header(plan.descriptorName.replace(/\.ovf$/, '.mf'), manifest.length));
+  put(fileHeader(plan.descriptorName.replace(/\.ovf$/, '.mf'), manifest.length));
   put(manifest);
-  put(header(plan.diskName, end.diskSize));
+  put(fileHeader(plan.diskName, end.diskSize));
   storage.writeAt(before, 0);
   const diskEnd = diskStart(plan) + end.diskSize;
   // Padding of the last block, then two blocks of zeroes.

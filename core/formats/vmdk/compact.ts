@@ -28,7 +28,8 @@ function rewriteOf(node: VmdkNode): CompactPlan['rewrite'] {
 /** A new image of several files must take the places of the old ones, file by file. */
 function hasUsualNames({ name, extents }: VmdkNode, subformat: Subformat): boolean {
   if (subformat === 'monolithicSparse' || subformat === 'streamOptimized') return true;
-  const kind = subformat === 'monolithicFlat' ? 'flat' : subformat === 'twoGbMaxExtentFlat' ? 'f' : 's';
+  const kind =
+    subformat === 'monolithicFlat' || subformat === 'vmfs' ? 'flat' : subformat === 'twoGbMaxExtentFlat' ? 'f' : 's';
   return extents.every(
     ({ storage }, index) => storage !== null && baseName(storage.name) === siblingName(name, kind, index + 1),
   );

@@ -40,7 +40,7 @@ import { streamTrailer } from './stream-writer.ts';
 
 interface ExtentFile {
   readonly size: number;
-  readonly type: 'FLAT' | 'SPARSE';
+  readonly type: 'FLAT' | 'SPARSE' | 'VMFS';
   readonly name: string;
 }
 
@@ -92,12 +92,12 @@ function readParentCid(request: CreateRequest): number {
 
 function createExtents(request: CreateRequest, options: VmdkOptions, size: number): ExtentFile[] {
   const { name, storage } = request;
-  if (options.subformat === 'monolithicFlat') {
+  if (options.subformat === 'monolithicFlat' || options.subformat === 'vmfs') {
     // A disk of no size has no extent, as with qemu-img.
     if (size === 0) return [];
     const sibling = siblingName(name, 'flat', 1);
     createFlat(request.createFile(sibling, 'extents.0'), size, options.preallocation);
-    return [{ size, type: 'FLAT', name: sibling }];
+    return [{ size, type: options.subformat === 'vmfs' ? 'VMFS' : 'FLAT', name: sibling }];
   }
   if (options.split) {
     return splitSizes(size).map((part, index) => {

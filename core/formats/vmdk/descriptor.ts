@@ -153,7 +153,11 @@ export interface NewDescriptor {
   readonly parentCid: number;
   readonly createType: string;
   readonly parentHint: string | null;
-  readonly extents: readonly { readonly size: number; readonly type: 'FLAT' | 'SPARSE'; readonly name: string }[];
+  readonly extents: readonly {
+    readonly size: number;
+    readonly type: 'FLAT' | 'SPARSE' | 'VMFS';
+    readonly name: string;
+  }[];
   readonly hardwareVersion: string;
   readonly cylinders: number;
   readonly heads: number;

@@ -10,6 +10,8 @@ export const subformats = [
   'twoGbMaxExtentSparse',
   'twoGbMaxExtentFlat',
   'streamOptimized',
+  // ESXi's own, which qemu-img reads and does not make.
+  'vmfs',
 ] as const;
 export type Subformat = (typeof subformats)[number];
 
@@ -95,7 +97,7 @@ export function readCreateOptions(
   const subformat = oneOf(options.subformat, subformats, 'monolithicSparse');
   const stated = options.hwversion === undefined || options.hwversion === 'undefined' ? undefined : options.hwversion;
   if (options.compat6 === true && stated !== undefined) throw new ImageError('vmdk/compat6');
-  const flat = subformat === 'monolithicFlat' || subformat === 'twoGbMaxExtentFlat';
+  const flat = ['monolithicFlat', 'twoGbMaxExtentFlat', 'vmfs'].includes(subformat);
   if (flat && backing !== null) throw new ImageError('vmdk/flat-backing');
   if (flat && options.zeroed_grain === true) throw new ImageError('vmdk/flat-zeroed');
   const preallocation = oneOf(options.preallocation, ['off', 'falloc', 'full'], 'off');

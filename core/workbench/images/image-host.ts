@@ -2,7 +2,7 @@
 import crypto from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { ImageError } from '../../errors/image-error.ts';
-import type { ImageReferences, ImageSession } from '../contract.ts';
+import type { ImageReferences, ImageSession, ProfileReport } from '../contract.ts';
 import { requireWithin, type Fence } from '../fence.ts';
 import { cautious, type KeptGate } from '../kept-gate.ts';
 import type { ImageArgument } from '../jobs/image-argument.ts';
@@ -50,6 +50,20 @@ export class ImageHost {
     const { id, session } = this.#start(image, secrets);
     try {
       return (await this.#ask(session, 'references', [])) as ImageReferences;
+    } finally {
+      this.close(id);
+    }
+  }
+
+  /** What the platform called `profile` (null: each) would say of an image. Throws as `references`, `profile/unknown`. */
+  async profiles(
+    image: ImageArgument,
+    secrets: Readonly<Record<string, string>>,
+    profile: string | null,
+  ): Promise<ProfileReport> {
+    const { id, session } = this.#start(image, secrets);
+    try {
+      return (await this.#ask(session, 'profiles', [profile])) as ProfileReport;
     } finally {
       this.close(id);
     }

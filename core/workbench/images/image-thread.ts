@@ -5,6 +5,8 @@ import { silentJob } from '../../job.ts';
 import { openImage } from '../../formats/open.ts';
 import { listReferences } from '../../formats/references.ts';
 import { info } from '../../operations/info.ts';
+import { profileNamed, profiles } from '../../profiles/profiles.ts';
+import { checkImage } from '../../profiles/verdict.ts';
 import type { Fence } from '../fence.ts';
 import type { KeptGate } from '../kept-gate.ts';
 import { optionsOf, type ImageArgument } from '../jobs/image-argument.ts';
@@ -27,6 +29,8 @@ export interface Questions {
   readonly map: (start: number, length: number, cells: number) => unknown;
   readonly find: (view: string, from: number, pattern: Uint8Array) => unknown;
   readonly compare: (other: ImageArgument, from: number, limit: number) => unknown;
+  /** What the platform called `profile` (null: each) would say; the image need not be open. */
+  readonly profiles: (profile: string | null) => Promise<unknown>;
 }
 
 export interface Question {
@@ -64,6 +68,10 @@ function questionsAbout({ image, secrets, fence, gate }: ImageTask): Questions {
     compare(other, from, limit) {
       const open = () => openImage(other.path, { ...optionsOf(other, surroundings), share: true }).node;
       return opened().compare({ key: JSON.stringify(other), open }, from, limit);
+    },
+    profiles(profile) {
+      const asked = profile === null ? profiles : [profileNamed(profile)];
+      return checkImage(image.path, { ...options, share: true }, asked, silentJob);
     },
   };
 }

@@ -446,6 +446,47 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     await client.gate.set({ rule: 'ask', allowed: [], denied: [] });
   });
 
+  it('says what each platform would say of an image, and converts for one of them', async () => {
+    const list = await client.profiles.list();
+    expect(list.map(({ id }) => id)).toContain('azure');
+    const { facts, verdicts } = await client.profiles.check({ image: image('disk.qcow2'), profile: null });
+    expect(facts).toMatchObject({ format: 'qcow2', virtualSize: 8 * 1024 * 1024 });
+    expect(verdicts.map(({ profile }) => profile)).toEqual(list.map(({ id }) => id));
+    const azure = verdicts.find(({ profile }) => profile === 'azure');
+    expect(azure).toMatchObject({ outcome: 'refuses', plan: { format: 'vpc', size: 20 * 1024 * 1024 } });
+    const outside = { ...image('disk.qcow2'), path: path.join(root, 'secret.raw') };
+    await expect(client.profiles.check({ image: outside, profile: null })).rejects.toMatchObject({
+      data: { code: 'access/outside' },
+    });
+    await expect(client.profiles.check({ image: image('disk.qcow2'), profile: 'moon' })).rejects.toMatchObject({
+      data: { code: 'profile/unknown' },
+    });
+    const job = await client.jobs.start({
+      work: 'convert',
+      params: {
+        source: image('disk.qcow2'),
+        snapshot: null,
+        target: path.join(store, 'azure.vhd'),
+        overwrite: false,
+        format: 'vpc',
+        options: {},
+        backing: null,
+        compress: false,
+        salvage: false,
+        verify: true,
+        keepIdentity: false,
+        profile: 'azure',
+      },
+    });
+    await over(job.id);
+    expect(await client.jobs.show({ id: job.id })).toMatchObject({
+      state: 'done',
+      result: { verdict: { outcome: 'fits' } },
+    });
+    expect(fs.statSync(path.join(store, 'azure.vhd')).size).toBe(20 * 1024 * 1024 + 512);
+    fs.rmSync(path.join(store, 'azure.vhd'));
+  });
+
   it('refuses calls that are not in the contract and shapes that are not its', async () => {
     const loose = client as unknown as Record<string, Record<string, (input: unknown) => Promise<unknown>>>;
     await expect(loose.program?.format_disk?.({})).rejects.toMatchObject({ status: 404 });

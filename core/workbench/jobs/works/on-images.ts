@@ -18,6 +18,8 @@ import { rebase } from '../../../operations/rebase.ts';
 import { resize } from '../../../operations/resize.ts';
 import { snapshot } from '../../../operations/snapshot.ts';
 import { undo } from '../../../operations/undo.ts';
+import { convertFor } from '../../../profiles/convert-for.ts';
+import { profileNamed } from '../../../profiles/profiles.ts';
 import { digest, digestAlgorithms } from '../../../operations/digest.ts';
 import {
   allow,
@@ -70,11 +72,13 @@ export const worksOnImages = {
       salvage: v.boolean(),
       verify: v.boolean(),
       keepIdentity: v.boolean(),
+      /** Make it for this platform: what `options` leaves open is the profile's, the size is rounded up. Null or absent: for none. */
+      profile: v.optional(v.nullable(v.string())),
     }),
     true,
     ({ source, target, backing: below }) => [source.path, target, ...layerOf(target, below)],
     async (params, context) => {
-      const { overwrite, source, ...rest } = params;
+      const { overwrite, source, profile = null, ...rest } = params;
       if (!overwrite) refuseExisting(params.target);
       const named = layerOf(params.target, params.backing);
       const asked = {
@@ -91,7 +95,10 @@ export const worksOnImages = {
         policy: policyOf(source, context, named),
         secret: secretsOf(context.secrets, source.secret),
       };
-      return convert(asked, context.job);
+      if (profile === null) return convert(asked, context.job);
+      const result = await convertFor(profileNamed(profile), asked, context.job);
+      for (const { severity, text } of result.verdict?.findings ?? []) context.log(`${severity}: ${text}`);
+      return result;
     },
   ),
   create: work(
