@@ -31,6 +31,8 @@ export type Mapping =
       readonly storage: Storage;
       readonly offset: HostOffset;
       readonly writable: boolean;
+      /** A snapshot of the image has these bytes too. Absent: the format knows none, or does not say. */
+      readonly shared?: boolean | undefined;
       readonly cipher?: Cipher | undefined;
     }
   | {

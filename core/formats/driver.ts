@@ -3,7 +3,7 @@ import type { Annotation } from '../bytes/struct.ts';
 import type { SecretSource } from '../block/crypto/secret.ts';
 import type { BackingReference, BlockNode, Preallocation, WritableNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
-import type { HostOffset, HostRange } from '../block/units.ts';
+import type { GuestOffset, HostOffset, HostRange } from '../block/units.ts';
 import type { Where } from '../errors/image-error.ts';
 import type { Job } from '../job.ts';
 import type { CompactDriver } from './compact-driver.ts';
@@ -135,6 +135,21 @@ export interface Region {
   readonly kind: 'header' | 'table' | 'log' | 'data' | 'lost';
   annotate(window: HostRange): Annotation[];
 }
+
+/** An entry of a table of the image: where it stands, and what it says. */
+export interface TableEntry {
+  /** The table's name in the specification, and the entry in it: `L2[5]`. */
+  readonly structure: string;
+  readonly field: string;
+  /** The file it stands in. */
+  readonly role: string;
+  readonly offset: HostOffset;
+  readonly length: number;
+  readonly value: string;
+}
+
+/** A byte of the guest's disk, or of a file of the image. */
+export type EntryQuestion = { readonly guest: GuestOffset } | { readonly role: string; readonly host: HostOffset };
 
 /** One thing that a check found. `text` is the line that qemu-img prints for it, or one in its style. */
 export interface Finding {
@@ -295,6 +310,11 @@ export interface FormatDriver {
   regions(node: BlockNode, role?: string): Iterable<Region>;
   /** Entries of its tables by name. Absent: it has no tables. */
   readonly entries?: TableEntries;
+  /**
+   * The entries of tables that decide over a byte of the disk, outermost first, or that count a byte of a file. Empty: there are none.
+   * Absent: the format has no tables. Throws the format's codes for damaged tables.
+   */
+  entriesOf?(node: BlockNode, at: EntryQuestion): readonly TableEntry[];
   check?(node: BlockNode, job: Job): Generator<Finding, CheckSummary, void>;
   /**
    * Holds what a convert will read against the checksums that come with the image; throws where they do not agree. May be left alone

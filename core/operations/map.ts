@@ -165,14 +165,25 @@ function* splitByHoles(
   common: Pick<MapEntry, 'start' | 'length' | 'depth' | 'present' | 'compressed'>,
   mapping: Extract<Mapping, { kind: 'data' }>,
 ): Generator<MapEntry, void, void> {
-  const { storage } = mapping;
-  for (let done = 0; done < common.length;) {
-    const offset = mapping.offset + done;
-    const rest = common.length - done;
+  const file = mapping.storage.name;
+  for (const { at, length, hole } of holesIn(mapping.storage, mapping.offset, common.length)) {
+    yield { ...common, start: common.start + at, length, zero: hole, data: true, offset: mapping.offset + at, file };
+  }
+}
+
+/** A stretch of a file cut into what the host keeps bytes for and what it does not; `at` counts from its start. */
+export function* holesIn(
+  storage: Storage,
+  start: HostOffset,
+  whole: number,
+): Generator<{ readonly at: number; readonly length: number; readonly hole: boolean }, void, void> {
+  for (let done = 0; done < whole;) {
+    const offset = start + done;
+    const rest = whole - done;
     const extent = offset < storage.size ? storage.extentAt(offset, rest) : { kind: 'hole', length: rest };
     const hole = extent.kind === 'hole';
     const length = hole && offset + extent.length >= storage.size ? rest : Math.min(rest, extent.length);
-    yield { ...common, start: common.start + done, length, zero: hole, data: true, offset, file: storage.name };
+    yield { at: done, length, hole };
     done += length;
   }
 }

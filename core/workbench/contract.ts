@@ -18,10 +18,12 @@ import type { DiskFacts } from '../profiles/disk-facts.ts';
 import type { ProfilePlan } from '../profiles/plan.ts';
 import type { Profile } from '../profiles/profile.ts';
 import type { ProfileFinding, ProfileVerdict } from '../profiles/verdict.ts';
-import { byteCount, filePath, imageArgument } from './jobs/image-argument.ts';
+import { filePath, imageArgument } from './jobs/image-argument.ts';
 import type { JobNews } from './jobs/job-host.ts';
 import type { JobLine, JobRecord } from './jobs/job-store.ts';
 import type { WorkName, WorkParams } from './jobs/works.ts';
+import { fileLayers, guestLayers, type MapLayer } from './map/classes.ts';
+import type { MapPlace } from './map/image-map.ts';
 
 export type {
   CheckResult,
@@ -35,6 +37,8 @@ export type {
   JobNews,
   KeptGate,
   ListedReference,
+  MapLayer,
+  MapPlace,
   OptionRow,
   Problem,
   Profile,
@@ -117,16 +121,21 @@ export interface ImageReferences {
 
 export type RegionFacts = Pick<Region, 'start' | 'length' | 'label' | 'kind'>;
 
-/** A stretch of the disk cut into cells. Each list has one number (0 to 255) per cell: how much of it is of that kind. */
+/** Cells of the cluster map: for each class a byte per cell. */
 export interface MapTile {
-  readonly start: number;
-  readonly length: number;
-  readonly cells: number;
-  /** Stored here plainly, packed, in a layer below, explicitly zero; the rest is nothing at all. */
-  readonly data: readonly number[];
-  readonly packed: readonly number[];
-  readonly below: readonly number[];
-  readonly zero: readonly number[];
+  /** Bytes of the view, and of a cell of level 0; one of level n is 2^n as large. */
+  readonly size: number;
+  readonly unit: number;
+  readonly classes: readonly string[];
+  /** Class by class, cell by cell: how much of the cell is of the class (0 to 255); at least 1 where there is any. */
+  readonly shares: Blob;
+  /** False: ask again, some of it is estimated or missing. */
+  readonly refined: boolean;
+  /** Bytes from the start of the view that `totals` (bytes per class) count. */
+  readonly surveyed: number;
+  readonly totals: readonly number[];
+  /** The first thing that could not be read. */
+  readonly fault: string | null;
 }
 
 /** What platforms would say of an image. */
@@ -145,6 +154,9 @@ export interface ComparedStep {
   readonly differing: readonly { readonly start: number; readonly length: number }[];
   readonly next: number | null;
 }
+
+/** Cells of the map that one call hands over at most. */
+export const mostCells = 16_384;
 
 /** Bytes that one call hands over at most. */
 export const mostBytes = 1024 * 1024;
@@ -295,12 +307,16 @@ export const contract = {
       .input(
         v.strictObject({
           session,
-          start: offset,
-          length: byteCount,
-          cells: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(4096)),
+          view,
+          layer: v.picklist([...guestLayers, ...fileLayers]),
+          level: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(52)),
+          first: offset,
+          cells: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostCells)),
         }),
       )
       .output(output<MapTile>()),
+    /** What stands at one place of the map. */
+    describe: oc.input(v.strictObject({ session, view, at: offset })).output(output<MapPlace>()),
     find: oc
       .input(
         v.strictObject({

@@ -25,6 +25,7 @@ import { decide, readGate, writeGate } from './kept-gate.ts';
 import { Scope } from './scope.ts';
 import { listFolder } from './folders.ts';
 import { ImageHost } from './images/image-host.ts';
+import type { MapAnswer } from './images/image-thread.ts';
 import { CatalogueKeeper } from './keep-current.ts';
 import { JobHost, type JobNews } from './jobs/job-host.ts';
 import type { JobRecord } from './jobs/job-store.ts';
@@ -205,8 +206,15 @@ function makeRouter(
         ({ input }) =>
           images.ask(input.session, 'annotations', input.role, input.start, input.length) as Promise<never>,
       ),
-      map: sessions.map.handler(
-        ({ input }) => images.ask(input.session, 'map', input.start, input.length, input.cells) as Promise<never>,
+      map: sessions.map.handler(async ({ input, signal }) => {
+        const { session, view, layer, level, first, cells } = input;
+        const asked = images.askUntil(signal, session, 'map', view, layer, { level, first, cells });
+        const { shares, ...tile } = (await asked) as MapAnswer;
+        return { ...tile, shares: new Blob([shares]) };
+      }),
+      describe: sessions.describe.handler(
+        ({ input, signal }) =>
+          images.askUntil(signal, input.session, 'describe', input.view, input.at) as Promise<never>,
       ),
       find: sessions.find.handler(({ input }) => {
         const pattern = new Uint8Array(Buffer.from(input.pattern, 'hex'));

@@ -8,6 +8,7 @@ export const workbenchMessages = {
   'gate/decisions': (d) => `More than ${d.allowed} decisions of one kind are not kept; allow a folder instead`,
   'session/unknown': (d) => `There is no open image '${d.id}'`,
   'session/no-file': (d) => `The image has no file '${d.role}'`,
+  'session/no-layer': (d) => `The map of '${d.view}' has no layer '${d.layer}'`,
   'session/died': (d) => `The image was closed by a fault: ${d.reason}`,
   'session/too-many': (d) => `${d.allowed} images are open; close one first`,
   'job/unknown': (d) => `There is no job '${d.id}'`,

@@ -10,6 +10,7 @@ import { compactQcow } from './compact.ts';
 import { createQcow, measureQcow } from './create.ts';
 import { QcowNode } from './node.ts';
 import { qcowOptions } from './options.ts';
+import { qcowEntriesOf } from './entries-of.ts';
 import { qcowRegions } from './regions.ts';
 import { header, magic } from './spec.ts';
 import { QcowState } from './state.ts';
@@ -91,6 +92,7 @@ export const qcow: FormatDriver = {
       return second === undefined ? table : entryOf(table, state.layout.l2Entries, 8, second);
     },
   },
+  entriesOf: (node, at) => qcowEntriesOf(stateOf(node), at),
   check: (node, job) => checkQcow(stateOf(node), job),
   compact: compactQcow,
   measure: measureQcow,

@@ -137,9 +137,10 @@ export function stored(
     const detail = { offset, size: state.data.size, guest: range.start };
     throw new ImageError('qcow2/cluster-beyond-file', detail, entryWhere(state, place));
   }
-  const writable = (high & entry.copied) !== 0 && state.storage.writable;
-  if (state.cipher === null) return { kind: 'data', length: inFile, storage: state.data, offset, writable };
-  return { kind: 'data', length: inFile, storage: state.data, offset, writable, cipher: state.cipher };
+  const shared = (high & entry.copied) === 0;
+  const writable = !shared && state.storage.writable;
+  if (state.cipher === null) return { kind: 'data', length: inFile, storage: state.data, offset, writable, shared };
+  return { kind: 'data', length: inFile, storage: state.data, offset, writable, shared, cipher: state.cipher };
 }
 
 /** `length` bytes from `skip` of a compressed cluster. */

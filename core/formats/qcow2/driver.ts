@@ -11,6 +11,7 @@ import { checkQcow2 } from './check.ts';
 import { compactQcow2 } from './compact.ts';
 import { createQcow2 } from './create.ts';
 import { chooseEncryption, openEncryption } from './encryption.ts';
+import { qcow2EntriesOf } from './entries-of.ts';
 import { qcow2Facts } from './facts.ts';
 import { measureQcow2 } from './measure.ts';
 import { Qcow2Metadata, type MetadataOptions } from './metadata.ts';
@@ -153,4 +154,5 @@ export const qcow2: FormatDriver = {
     names: qcow2EntryNames,
     find: (node, name, indices) => qcow2Entry(stateOf(node), name, indices),
   },
+  entriesOf: (node, at) => qcow2EntriesOf(stateOf(node), at),
 };

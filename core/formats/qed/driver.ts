@@ -6,6 +6,7 @@ import { notCompacted } from '../compact-driver.ts';
 import type { FormatDriver, ImageFacts, OpenRequest } from '../driver.ts';
 import { checkQed } from './check.ts';
 import { QedNode, readBacking, readHeader, readTable } from './node.ts';
+import { qedEntriesOf } from './entries-of.ts';
 import { qedRegions } from './regions.ts';
 import { entryOf } from '../table-entries.ts';
 import { feature, magic } from './spec.ts';
@@ -67,5 +68,6 @@ export const qed: FormatDriver = {
       return second === undefined ? table : entryOf(table, layout.tableEntries, 8, second);
     },
   },
+  entriesOf: (node, at) => qedEntriesOf(ours(node), at),
   check: (node, job) => checkQed(ours(node), job),
 };

@@ -97,7 +97,7 @@ export class QedNode implements BlockNode {
     const { clusterSize, l2Coverage } = this.layout;
     const index = Math.floor(range.start / l2Coverage);
     const within = range.start - index * l2Coverage;
-    const table = this.#entry(this.header.l1_table_offset, index);
+    const table = this.entryAt(this.header.l1_table_offset, index);
     if (table === 0) return this.#unallocated(range, Math.min(range.length, l2Coverage - within));
     if (!isTableOffset(this.layout, table, this.storage.size)) {
       const at = { file: this.name, offset: this.header.l1_table_offset + index * 8, field: 'L1 entry' };
@@ -107,12 +107,12 @@ export class QedNode implements BlockNode {
     const skip = within - first * clusterSize;
     const most = Math.min(range.length, l2Coverage - within);
     const last = first + Math.ceil((skip + most) / clusterSize);
-    const entry = this.#entry(table, first);
+    const entry = this.entryAt(table, first);
     const step = entry === 0 || entry === zeroCluster ? 0 : clusterSize;
     let next = first + 1;
     // As far as this piece of the table goes; the caller asks again for the rest.
     const end = Math.min(last, first - (first % pieceEntries) + pieceEntries);
-    while (next < end && this.#entry(table, next) === entry + (next - first) * step) {
+    while (next < end && this.entryAt(table, next) === entry + (next - first) * step) {
       if (step > 0 && !isClusterOffset(this.layout, entry + (next - first) * step, this.storage.size)) break;
       next++;
     }
@@ -134,7 +134,7 @@ export class QedNode implements BlockNode {
   }
 
   /** An entry of a table; what lies past the end of the file is zero. Beyond 2^53 only in a damaged image. */
-  #entry(table: number, index: number): number {
+  entryAt(table: number, index: number): number {
     const piece = Math.floor(index / pieceEntries);
     const view = this.#piece(table + piece * pieceEntries * 8);
     const at = (index - piece * pieceEntries) * 8;

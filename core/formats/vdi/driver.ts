@@ -12,6 +12,7 @@ import { openVdi } from './open.ts';
 import { parentIdentity } from './parent.ts';
 import { repairVdi } from './repair.ts';
 import { entryOf } from '../table-entries.ts';
+import { vdiEntriesOf } from './entries-of.ts';
 import { vdiRegions } from './regions.ts';
 
 const options: readonly OptionRow[] = [
@@ -69,6 +70,7 @@ export const vdi: FormatDriver = {
       return name === 'map' || name === 'bat' ? entryOf(blockMap.offset, blockMap.entries, 4, first) : null;
     },
   },
+  entriesOf: (node, at) => vdiEntriesOf(ours(node), at),
   check: (node, job) => checkVdi(ours(node), job),
   repair: (node, what, job, tell) => repairVdi(ours(node), what, job, tell),
   compact: compactVdi,

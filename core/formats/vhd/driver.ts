@@ -15,6 +15,7 @@ import { openVhd } from './open.ts';
 import { claimOf } from './parent.ts';
 import { repairVhd } from './repair.ts';
 import { entryOf } from '../table-entries.ts';
+import { vhdEntriesOf } from './entries-of.ts';
 import { vhdRegions } from './regions.ts';
 
 const options: readonly OptionRow[] = [
@@ -94,6 +95,7 @@ export const vhd: FormatDriver = {
       return entryOf(image.table.offset, image.table.entries, 4, first);
     },
   },
+  entriesOf: (node, at) => vhdEntriesOf(ours(node), at),
   check: (node, job) => checkVhd(ours(node), job),
   repair: (node, what, job, tell) => repairVhd(ours(node), what, job, tell),
   compact: compactVhd,

@@ -14,6 +14,7 @@ import { VhdxNode } from './node.ts';
 import { openParent } from './parent.ts';
 import { parentPaths } from './parent-locator.ts';
 import { repairVhdx } from './repair.ts';
+import { vhdxEntriesOf } from './entries-of.ts';
 import { vhdxRegions } from './regions.ts';
 import { entryOf } from '../table-entries.ts';
 import { WritableVhdxNode } from './writer.ts';
@@ -107,6 +108,7 @@ export const vhdx: FormatDriver = {
       return name === 'bat' ? entryOf(table.offset, table.capacity, 8, first) : null;
     },
   },
+  entriesOf: (node, at) => vhdxEntriesOf(ours(node), at),
   check: (node, job) => checkVhdx(ours(node), job),
   repair: (node, what, _job, tell) => repairVhdx(ours(node), what, tell),
   compact: compactVhdx,

@@ -12,6 +12,7 @@ import { VmdkNode, WritableVmdkNode } from './node.ts';
 import { openVmdk } from './open.ts';
 import { optionRows } from './options.ts';
 import { probeVmdk } from './probe.ts';
+import { vmdkEntriesOf } from './entries-of.ts';
 import { vmdkRegions } from './regions.ts';
 import { repairVmdk } from './repair.ts';
 import { sizeByRewrite } from './resize-disk.ts';
@@ -54,6 +55,7 @@ export const vmdk: FormatDriver = {
     names: ['GD[i]', 'GT[i]', 'GT[i][j]'],
     find: (node, name, indices) => grainEntry(ours(node), name, indices),
   },
+  entriesOf: (node, at) => vmdkEntriesOf(ours(node), at),
   check: (node, job) => checkVmdk(ours(node), job),
   repair(node, what, job) {
     if (node instanceof WritableVmdkNode) return repairVmdk(node, what, job);

@@ -100,7 +100,7 @@ export class VmdkNode implements BlockNode {
   }
 
   /** The extent of the first byte of `range`, the offset within it, and how much of the range it has. */
-  protected find(range: GuestRange): { index: number; extent: Extent; within: number; length: number } {
+  find(range: GuestRange): { index: number; extent: Extent; within: number; length: number } {
     let low = 0;
     let high = this.extents.length - 1;
     while (low < high) {

@@ -8,12 +8,17 @@ import { cautious, type KeptGate } from '../kept-gate.ts';
 import type { ImageArgument } from '../jobs/image-argument.ts';
 import type { Answer, ImageTask, Question, Questions } from './image-thread.ts';
 
+interface Asked {
+  readonly question: Question;
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
 interface Session {
   readonly worker: Worker;
-  readonly waiting: Map<
-    number,
-    { readonly resolve: (result: unknown) => void; readonly reject: (error: Error) => void }
-  >;
+  /** The thread has one question at a time; the others wait here, where they can still be taken back. */
+  asked: Asked | null;
+  readonly queue: Asked[];
   next: number;
   fault: ImageError | null;
 }
@@ -76,6 +81,18 @@ export class ImageHost {
     return this.#ask(session, name, args);
   }
 
+  /** The same, unless `signal` says before its turn comes that nobody wants to know any more. Throws `request/cancelled` then. */
+  askUntil<Name extends keyof Questions>(
+    signal: AbortSignal | undefined,
+    id: string,
+    name: Name,
+    ...args: Parameters<Questions[Name]>
+  ): Promise<unknown> {
+    const session = this.#sessions.get(id);
+    if (session === undefined) return Promise.reject(new ImageError('session/unknown', { id }));
+    return this.#ask(session, name, args, signal);
+  }
+
   /** Closes it; one that is not open is closed already. */
   close(id: string): void {
     const session = this.#sessions.get(id);
@@ -100,16 +117,18 @@ export class ImageHost {
       resourceLimits,
       name: `image ${id}`,
     });
-    const session: Session = { worker, waiting: new Map(), next: 1, fault: null };
+    const session: Session = { worker, asked: null, queue: [], next: 1, fault: null };
     this.#sessions.set(id, session);
     const die = (reason: string): void => {
       session.fault ??= new ImageError('session/died', { reason }, { file: image.path });
-      for (const { reject } of session.waiting.values()) reject(session.fault);
-      session.waiting.clear();
+      session.asked?.reject(session.fault);
+      session.asked = null;
+      for (const { reject } of session.queue.splice(0)) reject(session.fault);
     };
     worker.on('message', (answer: Answer) => {
-      const asked = session.waiting.get(answer.number);
-      session.waiting.delete(answer.number);
+      const { asked } = session;
+      session.asked = null;
+      askNext(session);
       if ('error' in answer) asked?.reject(ImageError.fromWire(answer.error));
       else if ('bug' in answer) asked?.reject(new Error(answer.bug));
       else asked?.resolve(answer.result);
@@ -119,12 +138,25 @@ export class ImageHost {
     return { id, session };
   }
 
-  #ask(session: Session, name: keyof Questions, args: readonly unknown[]): Promise<unknown> {
+  #ask(session: Session, name: keyof Questions, args: readonly unknown[], signal?: AbortSignal): Promise<unknown> {
     if (session.fault !== null) return Promise.reject(session.fault);
     const number = session.next++;
     return new Promise((resolve, reject) => {
-      session.waiting.set(number, { resolve, reject });
-      session.worker.postMessage({ number, name, args } satisfies Question);
+      const asked: Asked = { question: { number, name, args }, resolve, reject };
+      session.queue.push(asked);
+      signal?.addEventListener('abort', () => {
+        const at = session.queue.indexOf(asked);
+        if (at < 0) return;
+        session.queue.splice(at, 1);
+        reject(new ImageError('request/cancelled'));
+      });
+      askNext(session);
     });
   }
+}
+
+function askNext(session: Session): void {
+  if (session.asked !== null) return;
+  session.asked = session.queue.shift() ?? null;
+  if (session.asked !== null) session.worker.postMessage(session.asked.question);
 }

@@ -10,6 +10,9 @@ import { checkImage } from '../../profiles/verdict.ts';
 import type { Fence } from '../fence.ts';
 import type { KeptGate } from '../kept-gate.ts';
 import { optionsOf, type ImageArgument } from '../jobs/image-argument.ts';
+import type { MapLayer } from '../map/classes.ts';
+import { ImageMap } from '../map/image-map.ts';
+import type { Tile, TileRequest } from '../map/tile.ts';
 import { OpenImage } from './open-image.ts';
 
 export interface ImageTask {
@@ -19,6 +22,13 @@ export interface ImageTask {
   readonly gate: KeptGate;
 }
 
+/** A tile of the map as it leaves the thread. */
+export interface MapAnswer extends Omit<Tile, 'fault'> {
+  readonly size: number;
+  readonly unit: number;
+  readonly fault: string | null;
+}
+
 /** The questions; each is asked with its parameters and answered with its result. */
 export interface Questions {
   readonly open: () => Promise<unknown>;
@@ -26,7 +36,8 @@ export interface Questions {
   readonly bytes: (view: string, start: number, length: number) => Uint8Array;
   readonly regions: (role: string, from: number, limit: number) => unknown;
   readonly annotations: (role: string, start: number, length: number) => unknown;
-  readonly map: (start: number, length: number, cells: number) => unknown;
+  readonly map: (view: string, layer: MapLayer, request: TileRequest) => MapAnswer;
+  readonly describe: (view: string, at: number) => unknown;
   readonly find: (view: string, from: number, pattern: Uint8Array) => unknown;
   readonly compare: (other: ImageArgument, from: number, limit: number) => unknown;
   /** What the platform called `profile` (null: each) would say; the image need not be open. */
@@ -48,7 +59,9 @@ function questionsAbout({ image, secrets, fence, gate }: ImageTask): Questions {
   const surroundings = { secrets, fence, gate };
   const options = optionsOf(image, surroundings);
   let open: OpenImage | null = null;
+  let map: ImageMap | null = null;
   const opened = (): OpenImage => (open ??= new OpenImage(image.path, options));
+  const mapped = (): ImageMap => (map ??= new ImageMap(opened().node, opened().driver, opened().depth));
   return {
     async open() {
       const { node, depth } = opened();
@@ -63,7 +76,13 @@ function questionsAbout({ image, secrets, fence, gate }: ImageTask): Questions {
     bytes: (...args) => opened().bytes(...args),
     regions: (...args) => opened().regions(...args),
     annotations: (...args) => opened().annotations(...args),
-    map: (...args) => opened().map(...args),
+    map(view, layer, request) {
+      const { node } = opened();
+      const { fault, ...tile } = mapped().tile(view, layer, request);
+      const size = view === 'guest' ? node.size : (node.files.find(({ role }) => role === view)?.storage.size ?? 0);
+      return { ...tile, size, unit: mapped().unitOf(view), fault: fault?.message ?? null };
+    },
+    describe: (...args) => mapped().describe(...args),
     find: (...args) => opened().find(...args),
     compare(other, from, limit) {
       const open = () => openImage(other.path, { ...optionsOf(other, surroundings), share: true }).node;
@@ -93,8 +112,9 @@ if (port !== null) {
   port.on('message', (question: Question) => {
     before = before.then(async () => {
       const said = await answer(questions, question);
-      const bytes = 'result' in said && said.result instanceof Uint8Array ? said.result : null;
-      port.postMessage(said, bytes === null ? [] : [bytes.buffer as ArrayBuffer]);
+      const result = 'result' in said ? said.result : null;
+      const bytes = question.name === 'map' && result !== null ? (result as MapAnswer).shares : result;
+      port.postMessage(said, bytes instanceof Uint8Array ? [bytes.buffer as ArrayBuffer] : []);
     });
   });
 }

@@ -1,13 +1,13 @@
 // An image that a window looks into: its bytes, what they mean, where the guest's disk lies, and what is found in it.
 import type { Annotation } from '../../bytes/struct.ts';
 import type { BlockNode } from '../../block/node.ts';
-import { readGuest, resolve, resolveOne } from '../../block/read.ts';
+import { readGuest, resolveOne } from '../../block/read.ts';
 import type { Storage } from '../../block/storage.ts';
 import { KiB, MiB } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, Region } from '../../formats/driver.ts';
 import { openImage, type OpenOptions } from '../../formats/open.ts';
-import type { ComparedStep, MapTile, RegionFacts, Searched } from '../contract.ts';
+import type { ComparedStep, RegionFacts, Searched } from '../contract.ts';
 
 /** Milliseconds that a search or comparison takes before it hands back where it is. */
 const stepTime = 200;
@@ -18,11 +18,11 @@ const annotatedBytes = 64 * KiB;
 /** One image, open for reading. Offsets and lengths in bytes; `view` is `guest` or the role of a file. Throws what reading throws. */
 export class OpenImage {
   readonly node: BlockNode;
-  readonly #driver: FormatDriver;
+  readonly driver: FormatDriver;
   #other: { readonly key: string; readonly node: BlockNode } | null = null;
 
   constructor(path: string, options: OpenOptions) {
-    ({ node: this.node, driver: this.#driver } = openImage(path, { ...options, share: true }));
+    ({ node: this.node, driver: this.driver } = openImage(path, { ...options, share: true }));
   }
 
   /** Layers that it reads through, itself included. */
@@ -48,7 +48,7 @@ export class OpenImage {
   /** The regions of a file from the one that holds `from`, at most `limit`. */
   regions(role: string, from: number, limit: number): RegionFacts[] {
     const found: RegionFacts[] = [];
-    for (const { start, length, label, kind } of this.#driver.regions(this.node, this.#fileOf(role).role)) {
+    for (const { start, length, label, kind } of this.driver.regions(this.node, this.#fileOf(role).role)) {
       if (start + length <= from) continue;
       found.push({ start, length, label, kind });
       if (found.length === limit) break;
@@ -60,42 +60,12 @@ export class OpenImage {
   annotations(role: string, start: number, length: number): Annotation[] {
     const end = start + length;
     const found: Annotation[] = [];
-    for (const region of this.#driver.regions(this.node, this.#fileOf(role).role)) {
+    for (const region of this.driver.regions(this.node, this.#fileOf(role).role)) {
       if (region.start >= end) break;
       if (region.start + region.length <= start) continue;
       found.push(...annotate(region, start, end));
     }
     return found;
-  }
-
-  /** How much of each of `cells` equal parts of a stretch of the guest's disk is of which kind. */
-  map(start: number, length: number, cells: number): MapTile {
-    const from = Math.min(start, this.node.size);
-    const size = Math.min(length, this.node.size - from);
-    const sums = {
-      data: new Float64Array(cells),
-      packed: new Float64Array(cells),
-      below: new Float64Array(cells),
-      zero: new Float64Array(cells),
-    };
-    const width = size / cells;
-    if (size > 0) {
-      for (const { start: at, length: run, depth, mapping } of resolve(this.node, { start: from, length: size })) {
-        const kind = mapping.kind === 'zero' ? (mapping.explicit ? 'zero' : null) : depth > 0 ? 'below' : mapping.kind;
-        if (kind !== null) spread(sums[kind], at - from, run, width);
-      }
-    }
-    const shares = (sum: Float64Array): number[] =>
-      Array.from(sum, (part) => (part <= 0 || width === 0 ? 0 : Math.max(1, Math.round((255 * part) / width))));
-    return {
-      start: from,
-      length: size,
-      cells,
-      data: shares(sums.data),
-      packed: shares(sums.packed),
-      below: shares(sums.below),
-      zero: shares(sums.zero),
-    };
   }
 
   /** The next place from `from` where `pattern` stands; stops after a while and says where to go on. */
@@ -160,15 +130,6 @@ function annotate(region: Region, start: number, end: number): Annotation[] {
   return region
     .annotate({ start: from, length })
     .filter((annotation) => annotation.start < end && annotation.start + annotation.length > start);
-}
-
-/** Adds a run of `length` from `start` to the cells it lies in. */
-function spread(cells: Float64Array, start: number, length: number, width: number): void {
-  const end = start + length;
-  for (let cell = Math.floor(start / width); cell < cells.length && cell * width < end; cell++) {
-    const part = Math.min(end, (cell + 1) * width) - Math.max(start, cell * width);
-    if (part > 0) cells[cell] = (cells[cell] ?? 0) + part;
-  }
 }
 
 const sector = 512;

@@ -353,9 +353,28 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     expect(regions.reduce((sum, region) => sum + region.length, 0)).toBe(files[0]?.length);
     const fields = await client.sessions.annotations({ session, role: 'file', start: 0, length: 104 });
     expect(fields.find(({ field }) => field === 'size')?.value).toContain('8388608');
-    const map = await client.sessions.map({ session, start: 0, length: guestSize, cells: 8 });
-    expect(map).toMatchObject({ cells: 8, data: [0, 0, 16, 0, 0, 0, 0, 0], below: [0, 16, 0, 0, 0, 0, 0, 0] });
-    expect(map.zero[5]).toBe(16);
+    const view = { session, view: 'guest', layer: 'state' } as const;
+    const map = await client.sessions.map({ ...view, level: 4, first: 0, cells: 8 });
+    expect(map).toMatchObject({ size: guestSize, unit: 65536, refined: true, surveyed: guestSize, fault: null });
+    const shares = new Uint8Array(await map.shares.arrayBuffer());
+    const row = (name: string): number[] => [
+      ...shares.subarray(map.classes.indexOf(name) * 8, map.classes.indexOf(name) * 8 + 8),
+    ];
+    expect(row('data')).toEqual([0, 0, 16, 0, 0, 0, 0, 0]);
+    expect(row('below')).toEqual([0, 16, 0, 0, 0, 0, 0, 0]);
+    expect(row('zero')[5]).toBe(16);
+    await expect(client.sessions.map({ ...view, layer: 'kinds', level: 0, first: 0, cells: 8 })).rejects.toMatchObject({
+      data: { code: 'session/no-layer' },
+    });
+    await expect(client.sessions.map({ ...view, level: 0, first: 0, cells: 16385 })).rejects.toMatchObject({
+      status: 400,
+    });
+    expect(await client.sessions.describe({ session, view: 'guest', at: 2097152 })).toMatchObject({
+      kind: 'data',
+      depth: 0,
+      stored: { role: 'file' },
+      entries: [{ field: 'L1[0]' }, { field: 'L2[32]' }],
+    });
     expect(await client.sessions.find({ session, view: 'guest', from: 0, pattern: '4343' })).toEqual({
       found: 2097152,
       next: 2097153,

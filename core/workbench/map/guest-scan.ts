@@ -1,0 +1,235 @@
+// A walk over a stretch of the guest's disk that sorts every run into the classes of all layers; it can be left and taken up again.
+import type { BlockNode } from '../../block/node.ts';
+import { resolveOne, type Run } from '../../block/read.ts';
+import type { Storage } from '../../block/storage.ts';
+import { isImageError, type ImageError } from '../../errors/image-error.ts';
+import { HoleWatch, holesIn } from '../../operations/map.ts';
+import {
+  classesOf,
+  extentClass,
+  guestLayers,
+  mostDepths,
+  orderParts,
+  sharedClasses,
+  stateClasses,
+  type GuestLayer,
+} from './classes.ts';
+import { Grid } from './grid.ts';
+
+const state = Object.fromEntries(stateClasses.map((name, index) => [name, index])) as Record<
+  (typeof stateClasses)[number],
+  number
+>;
+const shared = Object.fromEntries(sharedClasses.map((name, index) => [name, index])) as Record<
+  (typeof sharedClasses)[number],
+  number
+>;
+const extentNone = 4;
+const extentUnreadable = 5;
+/** Bytes between two stored stretches that do not make two of them: block bitmaps lie there, and padding. */
+const smallGap = 4096;
+/** Runs between two looks at the clock. */
+const runsPerLook = 64;
+
+/** What a run is: the one place where an answer of the map becomes a class of the layer `state`. */
+export function stateOf({ depth, node, mapping }: Run): (typeof stateClasses)[number] {
+  if (mapping.kind === 'zero') {
+    if (node.format === 'raw') return mapping.explicit ? 'unallocated' : 'zero';
+    if (mapping.reserved !== undefined || mapping.hole === true) return 'reserved';
+    return mapping.explicit ? 'zero' : 'unallocated';
+  }
+  return depth > 0 ? 'below' : mapping.kind;
+}
+
+/** Classes of all layers over the cells of a stretch; `at` is how far it has come. Offsets and lengths in bytes. */
+export class GuestScan {
+  readonly start: number;
+  readonly end: number;
+  readonly cellBytes: number;
+  at: number;
+  /** The first thing that could not be read; null: all could so far. */
+  fault: ImageError | null = null;
+  readonly #node: BlockNode;
+  readonly #depth: number;
+  readonly #unit: number;
+  readonly #holes: HoleWatch;
+  readonly #grids: Readonly<Record<GuestLayer, Grid>>;
+  /** The stored stretch that is being followed: where it began, and where it goes on in which file. */
+  #extentStart = 0;
+  #extentLength = 0;
+  #extentStorage: Storage | null = null;
+  #extentNext = 0;
+  #extentSlack = 0;
+
+  /** `unit`: what cannot be read is passed over in steps of it. */
+  constructor(node: BlockNode, depth: number, unit: number, range: { start: number; end: number; cellBytes: number }) {
+    this.start = range.start;
+    this.end = range.end;
+    this.cellBytes = range.cellBytes;
+    this.at = range.start;
+    this.#node = node;
+    this.#depth = depth;
+    this.#unit = unit;
+    this.#holes = new HoleWatch(null);
+    const cells = Math.ceil((range.end - range.start) / range.cellBytes);
+    const grid = (layer: GuestLayer): Grid =>
+      new Grid(range.start, range.cellBytes, cells, classesOf(layer, depth).length);
+    this.#grids = Object.fromEntries(guestLayers.map((layer) => [layer, grid(layer)])) as Record<GuestLayer, Grid>;
+  }
+
+  get finished(): boolean {
+    return this.at >= this.end;
+  }
+
+  grid(layer: GuestLayer): Grid {
+    return this.#grids[layer];
+  }
+
+  /** Goes on until `deadline` (of `performance.now`). */
+  advance(deadline: number): void {
+    for (let count = 1; this.at < this.end; count++) {
+      if (count % runsPerLook === 0 && performance.now() > deadline) return;
+      this.#next();
+    }
+    this.#endExtent();
+  }
+
+  /** Takes the first run only. */
+  step(): void {
+    if (this.at < this.end) this.#next();
+    this.#endExtent();
+  }
+
+  #next(): void {
+    try {
+      const run = resolveOne(this.#node, { start: this.at, length: this.end - this.at });
+      this.#take(run);
+      this.at += run.length;
+    } catch (error) {
+      if (!isImageError(error)) throw error;
+      this.#passOver(error);
+    }
+  }
+
+  #take(run: Run): void {
+    const { mapping, node, depth, start, length } = run;
+    if (mapping.kind === 'data' && mapping.cipher === undefined && this.#holes.watches(node, mapping.storage)) {
+      for (const part of holesIn(mapping.storage, mapping.offset, length)) {
+        const offset = mapping.offset + part.at;
+        if (part.hole) this.#zero(start + part.at, part.length, state.reserved, depth);
+        else this.#stored(start + part.at, part.length, depth, mapping.storage, offset, part.length, mapping);
+      }
+      return;
+    }
+    if (mapping.kind === 'zero') {
+      this.#zero(start, length, state[stateOf(run)], mapping.explicit ? depth : null);
+      return;
+    }
+    const stored = mapping.kind === 'packed' ? mapping.storedLength : length;
+    this.#stored(start, length, depth, mapping.storage, mapping.offset, stored, mapping);
+  }
+
+  /** `depth` null: no layer says anything of it. */
+  #zero(start: number, length: number, kind: number, depth: number | null): void {
+    const grids = this.#grids;
+    grids.state.add(kind, start, length);
+    grids.depth.add(depth === null ? this.#depths : this.#depthClass(depth), start, length);
+    grids.extents.add(extentNone, start, length);
+    grids.order.add(orderParts, start, length);
+    grids.shared.add(shared.none, start, length);
+  }
+
+  #stored(
+    start: number,
+    length: number,
+    depth: number,
+    storage: Storage,
+    offset: number,
+    storedLength: number,
+    { kind, shared: isShared }: { readonly kind: 'data' | 'packed'; readonly shared?: boolean | undefined },
+  ): void {
+    const grids = this.#grids;
+    grids.state.add(depth > 0 ? state.below : state[kind], start, length);
+    grids.depth.add(this.#depthClass(depth), start, length);
+    const own = kind === 'packed' ? shared.packed : isShared === true ? shared.shared : shared.own;
+    grids.shared.add(depth > 0 ? shared.below : own, start, length);
+    this.#addOrder(start, length, storage.size, offset, kind === 'packed' ? 0 : 1);
+    this.#followExtent(start, length, storage, offset, storedLength, kind === 'packed' ? storedLength : 0);
+  }
+
+  get #depths(): number {
+    return Math.min(this.#depth, mostDepths);
+  }
+
+  #depthClass(depth: number): number {
+    return Math.min(depth, this.#depths - 1);
+  }
+
+  /** `pace`: how far the place in the file moves with a byte of the disk; 0 for what is packed. */
+  #addOrder(start: number, length: number, fileSize: number, offset: number, pace: 0 | 1): void {
+    const part = Math.max(1, fileSize / orderParts);
+    for (let done = 0; done < length;) {
+      const index = Math.min(orderParts - 1, Math.floor((offset + done * pace) / part));
+      const reach = index === orderParts - 1 || pace === 0 ? length : Math.ceil((index + 1) * part - offset);
+      const here = Math.max(1, Math.min(length, reach) - done);
+      this.#grids.order.add(index, start + done, here);
+      done += here;
+    }
+  }
+
+  #followExtent(start: number, length: number, storage: Storage, offset: number, stored: number, slack: number): void {
+    const gap = offset - this.#extentNext;
+    const goesOn =
+      this.#extentStorage === storage &&
+      this.#extentStart + this.#extentLength === start &&
+      gap >= -this.#extentSlack &&
+      gap <= smallGap;
+    if (!goesOn) {
+      this.#endExtent();
+      this.#extentStart = start;
+      this.#extentStorage = storage;
+    }
+    this.#extentLength += length;
+    this.#extentNext = offset + stored;
+    this.#extentSlack = slack;
+  }
+
+  #endExtent(): void {
+    const length = this.#extentLength;
+    if (length > 0) this.#grids.extents.add(extentClass(length), this.#extentStart, length);
+    this.#extentLength = 0;
+    this.#extentStorage = null;
+  }
+
+  /** What cannot be read: one unit, or as far as the same entry is to blame. */
+  #passOver(fault: ImageError): void {
+    this.fault ??= fault;
+    const next = (from: number): number => Math.min(this.end, from - (from % this.#unit) + this.#unit);
+    let end = next(this.at);
+    for (let step = this.#unit; end < this.end; step *= 2) {
+      const further = next(Math.min(this.end - 1, end + step - this.#unit));
+      if (!this.#sameFault(fault, further - 1) || !this.#sameFault(fault, end)) break;
+      end = further;
+    }
+    const length = end - this.at;
+    const grids = this.#grids;
+    grids.state.add(state.unreadable, this.at, length);
+    grids.depth.add(this.#depths + 1, this.at, length);
+    grids.extents.add(extentUnreadable, this.at, length);
+    grids.order.add(orderParts + 1, this.at, length);
+    grids.shared.add(shared.unreadable, this.at, length);
+    this.at = end;
+  }
+
+  /** The same entry of a table is to blame for the byte at `at`; where it is unknown which, nothing is taken for granted. */
+  #sameFault(fault: ImageError, at: number): boolean {
+    if (fault.where.offset === undefined && fault.where.field === undefined) return false;
+    try {
+      resolveOne(this.#node, { start: at, length: 1 });
+      return false;
+    } catch (error) {
+      if (!isImageError(error, fault.code)) return false;
+      return error.where.offset === fault.where.offset && error.where.field === fault.where.field;
+    }
+  }
+}
