@@ -93,7 +93,7 @@ const searched = 64 * 1024;
 
 /** Looks up table entries of an image's file, and fields of its headers by their path. Throws what reading the tables throws. */
 export function namesIn(
-  driver: FormatDriver,
+  driver: Pick<FormatDriver, 'entries'>,
   node: BlockNode,
   regions: () => Iterable<Region>,
 ): Pick<Surroundings, 'named' | 'names'> {

@@ -11,6 +11,7 @@ import type { WireError } from '../errors/image-error.ts';
 import type { OptionRow, Region } from '../formats/driver.ts';
 import type { CheckResult } from '../operations/check.ts';
 import type { CompactResult } from '../operations/compact.ts';
+import { patternKinds } from '../operations/find-pattern.ts';
 import type { ImageInfo } from '../operations/info.ts';
 import type { ListedReference } from '../formats/references.ts';
 import { gateRules, mostDecisions, type KeptGate } from './kept-gate.ts';
@@ -104,11 +105,20 @@ export interface FormatFacts {
 /** An image opened for looking at. */
 export interface ImageSession {
   readonly id: string;
-  readonly info: ImageInfo;
+  /** Null: it could not be opened whole (`reduced`). */
+  readonly info: ImageInfo | null;
   /** Bytes of the guest's disk, and of each file by its role. */
   readonly guestSize: number;
   readonly files: readonly { readonly role: string; readonly path: string; readonly length: number }[];
   readonly depth: number;
+  /** Null: it was opened whole. */
+  readonly reduced: Reduced | null;
+}
+
+/** An image that could not be opened whole: without the layers below it, or as plain bytes; and why. */
+export interface Reduced {
+  readonly how: 'alone' | 'bytes';
+  readonly reason: string;
 }
 
 /** What an image would pull in, as far as that can be seen without opening what is not allowed; `more` are left out. */
@@ -120,6 +130,37 @@ export interface ImageReferences {
 }
 
 export type RegionFacts = Pick<Region, 'start' | 'length' | 'label' | 'kind'>;
+
+/** A coloured stretch with the path that names it. */
+export type FieldFacts = Annotation & { readonly path: string };
+
+/** What the bytes of a window mean. `pending`: not known yet, ask again. */
+export interface AnnotatedWindow {
+  readonly annotations: readonly FieldFacts[];
+  readonly regions: readonly RegionFacts[];
+  readonly pending: boolean;
+}
+
+/** Where a byte of the guest's disk comes from, and for how many bytes from there on that holds. */
+export interface PlaceFacts {
+  readonly kind: 'data' | 'encrypted' | 'packed' | 'zero' | 'unallocated';
+  readonly length: number;
+  /** The image that answered, and how many layers below the top it is. */
+  readonly layer: string;
+  readonly depth: number;
+  /** Where it is stored; null: nowhere. */
+  readonly file: string | null;
+  /** The role of that file, if it is one of the image's own. */
+  readonly role: string | null;
+  readonly offset: number | null;
+  /** How it is packed, in how many bytes, and where in the unpacked unit it is; null: it is not. */
+  readonly packed: {
+    readonly codec: 'deflate-raw' | 'zlib' | 'zstd';
+    readonly length: number;
+    readonly unpackedLength: number;
+    readonly skip: number;
+  } | null;
+}
 
 /** Cells of the cluster map: for each class a byte per cell. */
 export interface MapTile {
@@ -167,7 +208,7 @@ const offset = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const decisions = v.pipe(v.array(filePath), v.maxLength(mostDecisions));
 const secrets = v.optional(v.record(v.string(), v.string()), {});
 const session = v.pipe(v.string(), v.uuid());
-/** `guest`, or the role of a file. */
+/** `guest`, `snapshot:` with an id behind it, or the role of a file. */
 const view = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
 
 export const contract = {
@@ -278,7 +319,16 @@ export const contract = {
     news: oc.output(eventIterator(output<JobNews>())),
   },
   sessions: {
-    open: oc.input(v.strictObject({ image: imageArgument, secrets })).output(output<ImageSession>()),
+    open: oc
+      .input(
+        v.strictObject({
+          image: imageArgument,
+          secrets,
+          /** What cannot be opened whole is opened without the layers below it, or as its plain bytes. */
+          lenient: v.optional(v.boolean(), false),
+        }),
+      )
+      .output(output<ImageSession>()),
     close: oc.input(v.strictObject({ session })).output(output<null>()),
     bytes: oc
       .input(
@@ -291,18 +341,23 @@ export const contract = {
       )
       .output(output<Blob>()),
     regions: oc
-      .input(v.strictObject({ session, role: view, from: offset, limit }))
-      .output(output<readonly RegionFacts[]>()),
+      .input(v.strictObject({ session, view, from: offset, limit, structures: v.optional(v.boolean(), false) }))
+      .output(output<{ readonly regions: readonly RegionFacts[]; readonly next: number | null }>()),
     annotations: oc
       .input(
         v.strictObject({
           session,
-          role: view,
+          view,
           start: offset,
           length: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65536)),
         }),
       )
-      .output(output<readonly Annotation[]>()),
+      .output(output<AnnotatedWindow>()),
+    /** The offset that a place written as text means: `0x200`, `1G`, `lba 2048`, `L2[3]`, `+64K`. */
+    locate: oc
+      .input(v.strictObject({ session, view, text: v.pipe(v.string(), v.maxLength(200)), here: offset }))
+      .output(output<{ readonly offset: number }>()),
+    place: oc.input(v.strictObject({ session, view, offset })).output(output<PlaceFacts>()),
     map: oc
       .input(
         v.strictObject({
@@ -323,12 +378,26 @@ export const contract = {
           session,
           view,
           from: offset,
-          pattern: v.pipe(v.string(), v.hexadecimal(), v.maxLength(2048)),
+          /** What `pattern` is: hex digits unless said. */
+          as: v.optional(v.picklist(patternKinds), 'bytes'),
+          pattern: v.pipe(v.string(), v.minLength(1), v.maxLength(4096)),
         }),
       )
       .output(output<Searched>()),
     compare: oc
-      .input(v.strictObject({ session, other: imageArgument, from: offset, limit }))
+      .input(
+        v.strictObject({
+          session,
+          other: imageArgument,
+          /** Which disks are compared: as they are now (`guest`), or in a snapshot. */
+          view: v.optional(view, 'guest'),
+          otherView: v.optional(view, 'guest'),
+          from: offset,
+          /** What differs before `from`, the last one first. */
+          backwards: v.optional(v.boolean(), false),
+          limit,
+        }),
+      )
       .output(output<ComparedStep>()),
   },
 };

@@ -19,6 +19,7 @@ import { errorCodes } from '../errors/messages.ts';
 import type { FormatDriver } from '../formats/driver.ts';
 import { allDrivers } from '../formats/registry.ts';
 import { profiles as allProfiles } from '../profiles/profiles.ts';
+import { patternBytes } from '../operations/find-pattern.ts';
 import { contract, type FormatFacts, type JobEntry } from './contract.ts';
 import { requireWithin, type Fence } from './fence.ts';
 import { decide, readGate, writeGate } from './kept-gate.ts';
@@ -193,18 +194,25 @@ function makeRouter(
       news: job.news.handler(({ signal }) => newsOf(jobs, signal)),
     },
     sessions: {
-      open: sessions.open.handler(({ input }) => images.open(input.image, input.secrets)),
+      open: sessions.open.handler(({ input }) => images.open(input.image, input.secrets, input.lenient)),
       close: sessions.close.handler(({ input }) => done(() => images.close(input.session))),
       bytes: sessions.bytes.handler(async ({ input }) => {
         const bytes = await images.ask(input.session, 'bytes', input.view, input.start, input.length);
         return new Blob([bytes as Uint8Array<ArrayBuffer>]);
       }),
       regions: sessions.regions.handler(
-        ({ input }) => images.ask(input.session, 'regions', input.role, input.from, input.limit) as Promise<never>,
+        ({ input: { session, view, from, limit, structures } }) =>
+          images.ask(session, 'regions', view, from, limit, structures) as Promise<never>,
       ),
       annotations: sessions.annotations.handler(
         ({ input }) =>
-          images.ask(input.session, 'annotations', input.role, input.start, input.length) as Promise<never>,
+          images.ask(input.session, 'annotations', input.view, input.start, input.length) as Promise<never>,
+      ),
+      locate: sessions.locate.handler(async ({ input: { session, view, text, here } }) => ({
+        offset: (await images.ask(session, 'locate', view, text, here)) as number,
+      })),
+      place: sessions.place.handler(
+        ({ input }) => images.ask(input.session, 'place', input.view, input.offset) as Promise<never>,
       ),
       map: sessions.map.handler(async ({ input, signal }) => {
         const { session, view, layer, level, first, cells } = input;
@@ -217,12 +225,13 @@ function makeRouter(
           images.askUntil(signal, input.session, 'describe', input.view, input.at) as Promise<never>,
       ),
       find: sessions.find.handler(({ input }) => {
-        const pattern = new Uint8Array(Buffer.from(input.pattern, 'hex'));
+        const pattern = patternBytes(input.as, input.pattern);
         return images.ask(input.session, 'find', input.view, input.from, pattern) as Promise<never>;
       }),
       compare: sessions.compare.handler(({ input }) => {
         requireWithin(fence, input.other.path);
-        return images.ask(input.session, 'compare', input.other, input.from, input.limit) as Promise<never>;
+        const { session, other, view, otherView, backwards, from, limit } = input;
+        return images.ask(session, 'compare', { other, view, otherView, backwards }, from, limit) as Promise<never>;
       }),
     },
   });

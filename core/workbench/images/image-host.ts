@@ -14,7 +14,8 @@ interface Asked {
   readonly reject: (error: Error) => void;
 }
 
-interface Session {
+/** A thread that has the image open. */
+interface Thread {
   readonly worker: Worker;
   /** The thread has one question at a time; the others wait here, where they can still be taken back. */
   asked: Asked | null;
@@ -22,6 +23,24 @@ interface Session {
   next: number;
   fault: ImageError | null;
 }
+
+interface Session {
+  readonly task: ImageTask;
+  readonly quick: Thread;
+  /** For what may take a while; started when that is first asked for. */
+  slow: Thread | null;
+}
+
+/** Questions whose answer may take a while: they are put to a thread of their own, so that bytes come at once. */
+const slowQuestions: readonly (keyof Questions)[] = [
+  'regions',
+  'annotations',
+  'locate',
+  'find',
+  'compare',
+  'map',
+  'describe',
+];
 
 /** Images open at once at most. */
 const mostSessions = 64;
@@ -38,11 +57,14 @@ export class ImageHost {
     this.#gate = gate;
   }
 
-  /** Opens an image. Throws `access/outside`, `session/too-many`, `gate/ask`, and what opening throws. */
-  async open(image: ImageArgument, secrets: Readonly<Record<string, string>>): Promise<ImageSession> {
-    const { id, session } = this.#start(image, secrets);
+  /**
+   * Opens an image; `lenient`: as far as it goes, down to its plain bytes. Throws `access/outside`, `session/too-many`, `gate/ask`, and
+   * what opening throws.
+   */
+  async open(image: ImageArgument, secrets: Readonly<Record<string, string>>, lenient = false): Promise<ImageSession> {
+    const { id, session } = this.#start(image, secrets, lenient);
     try {
-      const facts = (await this.#ask(session, 'open', [])) as Omit<ImageSession, 'id'>;
+      const facts = (await ask(session.quick, 'open', [])) as Omit<ImageSession, 'id'>;
       return { id, ...facts };
     } catch (error) {
       this.close(id);
@@ -54,7 +76,7 @@ export class ImageHost {
   async references(image: ImageArgument, secrets: Readonly<Record<string, string>>): Promise<ImageReferences> {
     const { id, session } = this.#start(image, secrets);
     try {
-      return (await this.#ask(session, 'references', [])) as ImageReferences;
+      return (await ask(session.quick, 'references', [])) as ImageReferences;
     } finally {
       this.close(id);
     }
@@ -68,7 +90,7 @@ export class ImageHost {
   ): Promise<ProfileReport> {
     const { id, session } = this.#start(image, secrets);
     try {
-      return (await this.#ask(session, 'profiles', [profile])) as ProfileReport;
+      return (await ask(session.quick, 'profiles', [profile])) as ProfileReport;
     } finally {
       this.close(id);
     }
@@ -78,7 +100,7 @@ export class ImageHost {
   ask<Name extends keyof Questions>(id: string, name: Name, ...args: Parameters<Questions[Name]>): Promise<unknown> {
     const session = this.#sessions.get(id);
     if (session === undefined) return Promise.reject(new ImageError('session/unknown', { id }));
-    return this.#ask(session, name, args);
+    return ask(threadFor(session, id, name), name, args);
   }
 
   /** The same, unless `signal` says before its turn comes that nobody wants to know any more. Throws `request/cancelled` then. */
@@ -90,73 +112,88 @@ export class ImageHost {
   ): Promise<unknown> {
     const session = this.#sessions.get(id);
     if (session === undefined) return Promise.reject(new ImageError('session/unknown', { id }));
-    return this.#ask(session, name, args, signal);
+    return ask(threadFor(session, id, name), name, args, signal);
   }
 
   /** Closes it; one that is not open is closed already. */
   close(id: string): void {
     const session = this.#sessions.get(id);
     this.#sessions.delete(id);
-    void session?.worker.terminate();
+    void session?.quick.worker.terminate();
+    void session?.slow?.worker.terminate();
   }
 
   async closeAll(): Promise<void> {
-    const workers = [...this.#sessions.values()].map(({ worker }) => worker.terminate());
+    const threads = [...this.#sessions.values()].flatMap(({ quick, slow }) =>
+      slow === null ? [quick] : [quick, slow],
+    );
     this.#sessions.clear();
-    await Promise.all(workers);
+    await Promise.all(threads.map(({ worker }) => worker.terminate()));
   }
 
-  #start(image: ImageArgument, secrets: Readonly<Record<string, string>>): { id: string; session: Session } {
+  #start(
+    image: ImageArgument,
+    secrets: Readonly<Record<string, string>>,
+    lenient = false,
+  ): { id: string; session: Session } {
     requireWithin(this.#fence, image.path);
     if (this.#sessions.size >= mostSessions) throw new ImageError('session/too-many', { allowed: mostSessions });
     const id = crypto.randomUUID();
-    const task: ImageTask = { image, secrets, fence: this.#fence, gate: this.#gate() };
-    const file = import.meta.url.endsWith('.ts') ? './image-thread.ts' : './image-thread.js';
-    const worker = new Worker(new URL(file, import.meta.url), {
-      workerData: task,
-      resourceLimits,
-      name: `image ${id}`,
-    });
-    const session: Session = { worker, asked: null, queue: [], next: 1, fault: null };
+    const task: ImageTask = { image, secrets, fence: this.#fence, gate: this.#gate(), lenient };
+    const session: Session = { task, quick: startThread(task, `image ${id}`), slow: null };
     this.#sessions.set(id, session);
-    const die = (reason: string): void => {
-      session.fault ??= new ImageError('session/died', { reason }, { file: image.path });
-      session.asked?.reject(session.fault);
-      session.asked = null;
-      for (const { reject } of session.queue.splice(0)) reject(session.fault);
-    };
-    worker.on('message', (answer: Answer) => {
-      const { asked } = session;
-      session.asked = null;
-      askNext(session);
-      if ('error' in answer) asked?.reject(ImageError.fromWire(answer.error));
-      else if ('bug' in answer) asked?.reject(new Error(answer.bug));
-      else asked?.resolve(answer.result);
-    });
-    worker.on('error', (error: Error) => die(error.message));
-    worker.on('exit', (code) => die(`exit code ${code}`));
     return { id, session };
-  }
-
-  #ask(session: Session, name: keyof Questions, args: readonly unknown[], signal?: AbortSignal): Promise<unknown> {
-    if (session.fault !== null) return Promise.reject(session.fault);
-    const number = session.next++;
-    return new Promise((resolve, reject) => {
-      const asked: Asked = { question: { number, name, args }, resolve, reject };
-      session.queue.push(asked);
-      signal?.addEventListener('abort', () => {
-        const at = session.queue.indexOf(asked);
-        if (at < 0) return;
-        session.queue.splice(at, 1);
-        reject(new ImageError('request/cancelled'));
-      });
-      askNext(session);
-    });
   }
 }
 
-function askNext(session: Session): void {
-  if (session.asked !== null) return;
-  session.asked = session.queue.shift() ?? null;
-  if (session.asked !== null) session.worker.postMessage(session.asked.question);
+function startThread(task: ImageTask, name: string): Thread {
+  const file = import.meta.url.endsWith('.ts') ? './image-thread.ts' : './image-thread.js';
+  const worker = new Worker(new URL(file, import.meta.url), { workerData: task, resourceLimits, name });
+  const thread: Thread = { worker, asked: null, queue: [], next: 1, fault: null };
+  const die = (reason: string): void => {
+    thread.fault ??= new ImageError('session/died', { reason }, { file: task.image.path });
+    thread.asked?.reject(thread.fault);
+    thread.asked = null;
+    for (const { reject } of thread.queue.splice(0)) reject(thread.fault);
+  };
+  worker.on('message', (answer: Answer) => {
+    const { asked } = thread;
+    thread.asked = null;
+    askNext(thread);
+    if ('error' in answer) asked?.reject(ImageError.fromWire(answer.error));
+    else if ('bug' in answer) asked?.reject(new Error(answer.bug));
+    else asked?.resolve(answer.result);
+  });
+  worker.on('error', (error: Error) => die(error.message));
+  worker.on('exit', (code) => die(`exit code ${code}`));
+  return thread;
+}
+
+/** The thread that answers questions of this name. */
+function threadFor(session: Session, id: string, name: keyof Questions): Thread {
+  if (!slowQuestions.includes(name)) return session.quick;
+  session.slow ??= startThread(session.task, `image ${id}, what takes a while`);
+  return session.slow;
+}
+
+function ask(thread: Thread, name: keyof Questions, args: readonly unknown[], signal?: AbortSignal): Promise<unknown> {
+  if (thread.fault !== null) return Promise.reject(thread.fault);
+  const number = thread.next++;
+  return new Promise((resolve, reject) => {
+    const asked: Asked = { question: { number, name, args }, resolve, reject };
+    thread.queue.push(asked);
+    signal?.addEventListener('abort', () => {
+      const at = thread.queue.indexOf(asked);
+      if (at < 0) return;
+      thread.queue.splice(at, 1);
+      reject(new ImageError('request/cancelled'));
+    });
+    askNext(thread);
+  });
+}
+
+function askNext(thread: Thread): void {
+  if (thread.asked !== null) return;
+  thread.asked = thread.queue.shift() ?? null;
+  if (thread.asked !== null) thread.worker.postMessage(thread.asked.question);
 }

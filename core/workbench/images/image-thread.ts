@@ -2,11 +2,12 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
 import { silentJob } from '../../job.ts';
-import { openImage } from '../../formats/open.ts';
+import type { OpenOptions } from '../../formats/open.ts';
 import { listReferences } from '../../formats/references.ts';
 import { info } from '../../operations/info.ts';
 import { profileNamed, profiles } from '../../profiles/profiles.ts';
 import { checkImage } from '../../profiles/verdict.ts';
+import type { Reduced } from '../contract.ts';
 import type { Fence } from '../fence.ts';
 import type { KeptGate } from '../kept-gate.ts';
 import { optionsOf, type ImageArgument } from '../jobs/image-argument.ts';
@@ -20,6 +21,8 @@ export interface ImageTask {
   readonly secrets: Readonly<Record<string, string>>;
   readonly fence: Fence;
   readonly gate: KeptGate;
+  /** What cannot be opened whole is opened as far as it goes. */
+  readonly lenient: boolean;
 }
 
 /** A tile of the map as it leaves the thread. */
@@ -29,17 +32,27 @@ export interface MapAnswer extends Omit<Tile, 'fault'> {
   readonly fault: string | null;
 }
 
+/** What is compared with the image: another one (or itself), and which disks of the two. */
+export interface Compared {
+  readonly other: ImageArgument;
+  readonly view: string;
+  readonly otherView: string;
+  readonly backwards: boolean;
+}
+
 /** The questions; each is asked with its parameters and answered with its result. */
 export interface Questions {
   readonly open: () => Promise<unknown>;
   readonly references: () => unknown;
   readonly bytes: (view: string, start: number, length: number) => Uint8Array;
-  readonly regions: (role: string, from: number, limit: number) => unknown;
-  readonly annotations: (role: string, start: number, length: number) => unknown;
+  readonly regions: (view: string, from: number, limit: number, structures: boolean) => unknown;
+  readonly annotations: (view: string, start: number, length: number) => unknown;
+  readonly locate: (view: string, text: string, here: number) => unknown;
+  readonly place: (view: string, offset: number) => unknown;
   readonly map: (view: string, layer: MapLayer, request: TileRequest) => MapAnswer;
   readonly describe: (view: string, at: number) => unknown;
   readonly find: (view: string, from: number, pattern: Uint8Array) => unknown;
-  readonly compare: (other: ImageArgument, from: number, limit: number) => unknown;
+  readonly compare: (asked: Compared, from: number, limit: number) => unknown;
   /** What the platform called `profile` (null: each) would say; the image need not be open. */
   readonly profiles: (profile: string | null) => Promise<unknown>;
 }
@@ -55,19 +68,46 @@ export type Answer =
   | { readonly number: number; readonly error: WireError }
   | { readonly number: number; readonly bug: string };
 
-function questionsAbout({ image, secrets, fence, gate }: ImageTask): Questions {
+/** Opens what can be opened: the image, the image without the layers below it, or its bytes as they are. */
+function openAsFarAs(path: string, options: OpenOptions): { open: OpenImage; reduced: Reduced | null } {
+  const attempts = [
+    ['whole', options],
+    ['alone', { ...options, withBacking: false, forRepair: true, guestData: false }],
+    ['bytes', { ...options, format: 'raw' }],
+  ] as const;
+  let reason: ImageError | null = null;
+  for (const [how, tried] of attempts) {
+    try {
+      const open = new OpenImage(path, tried);
+      return { open, reduced: reason === null || how === 'whole' ? null : { how, reason: reason.message } };
+    } catch (error) {
+      if (!(error instanceof ImageError)) throw error;
+      reason ??= error;
+    }
+  }
+  throw reason ?? new Error(path);
+}
+
+function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTask): Questions {
   const surroundings = { secrets, fence, gate };
   const options = optionsOf(image, surroundings);
   let open: OpenImage | null = null;
   let map: ImageMap | null = null;
-  const opened = (): OpenImage => (open ??= new OpenImage(image.path, options));
+  let reduced: Reduced | null = null;
+  const opened = (): OpenImage => {
+    if (open !== null) return open;
+    if (!lenient) return (open = new OpenImage(image.path, options));
+    ({ open, reduced } = openAsFarAs(image.path, options));
+    return open;
+  };
   const mapped = (): ImageMap => (map ??= new ImageMap(opened().node, opened().driver, opened().depth));
   return {
     async open() {
       const { node, depth } = opened();
-      const [facts] = await info({ path: image.path, options: { ...options, share: true }, chain: false }, silentJob);
+      const asked = { path: image.path, options: { ...options, share: true }, chain: false };
+      const [facts] = reduced === null ? await info(asked, silentJob) : [null];
       const files = node.files.map(({ role, storage }) => ({ role, path: storage.name, length: storage.size }));
-      return { info: facts, guestSize: node.size, files, depth };
+      return { info: facts, guestSize: node.size, files, depth, reduced };
     },
     references() {
       const { fault, ...list } = listReferences(image.path, { ...options, share: true });
@@ -84,9 +124,11 @@ function questionsAbout({ image, secrets, fence, gate }: ImageTask): Questions {
     },
     describe: (...args) => mapped().describe(...args),
     find: (...args) => opened().find(...args),
-    compare(other, from, limit) {
-      const open = () => openImage(other.path, { ...optionsOf(other, surroundings), share: true }).node;
-      return opened().compare({ key: JSON.stringify(other), open }, from, limit);
+    locate: (...args) => opened().locate(...args),
+    place: (...args) => opened().place(...args),
+    compare({ other, ...views }, from, limit) {
+      const open = (): OpenImage => new OpenImage(other.path, optionsOf(other, surroundings));
+      return opened().compare({ ...views, key: JSON.stringify(other), open }, from, limit);
     },
     profiles(profile) {
       const asked = profile === null ? profiles : [profileNamed(profile)];

@@ -1,5 +1,5 @@
 // An image that a window looks into: its bytes, what they mean, where the guest's disk lies, and what is found in it.
-import type { Annotation } from '../../bytes/struct.ts';
+import { pathOf, type Annotation } from '../../bytes/struct.ts';
 import type { BlockNode } from '../../block/node.ts';
 import { readGuest, resolveOne } from '../../block/read.ts';
 import type { Storage } from '../../block/storage.ts';
@@ -7,7 +7,11 @@ import { KiB, MiB } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, Region } from '../../formats/driver.ts';
 import { openImage, type OpenOptions } from '../../formats/open.ts';
-import type { ComparedStep, RegionFacts, Searched } from '../contract.ts';
+import { guestRegions } from '../../guest/structures.ts';
+import { locate, namesIn } from '../../operations/locate.ts';
+import type { AnnotatedWindow, ComparedStep, PlaceFacts, RegionFacts, Searched } from '../contract.ts';
+import { placeOf } from './place.ts';
+import { RegionIndex } from './region-index.ts';
 
 /** Milliseconds that a search or comparison takes before it hands back where it is. */
 const stepTime = 200;
@@ -15,11 +19,23 @@ const piece = MiB;
 /** Bytes of a region that are annotated around the window at most. */
 const annotatedBytes = 64 * KiB;
 
-/** One image, open for reading. Offsets and lengths in bytes; `view` is `guest` or the role of a file. Throws what reading throws. */
+/** Milliseconds that a walk over regions takes before it is asked for again. */
+const walkTime = 100;
+/** Regions that one window of annotations tells of at most. */
+const mostInWindow = 512;
+/** What begins the name of the view of an internal snapshot; its id follows. */
+const snapshotView = 'snapshot:';
+
+/**
+ * One image, open for reading. Offsets and lengths in bytes; `view` is `guest`, `snapshot:ID`, or the role of a file. Throws what
+ * reading throws.
+ */
 export class OpenImage {
   readonly node: BlockNode;
   readonly driver: FormatDriver;
-  #other: { readonly key: string; readonly node: BlockNode } | null = null;
+  readonly #indices = new Map<string, RegionIndex>();
+  readonly #snapshots = new Map<string, BlockNode>();
+  #other: { readonly key: string; readonly image: OpenImage } | null = null;
 
   constructor(path: string, options: OpenOptions) {
     ({ node: this.node, driver: this.driver } = openImage(path, { ...options, share: true }));
@@ -33,50 +49,123 @@ export class OpenImage {
   }
 
   close(): void {
-    this.#other?.node.close();
+    this.#other?.image.close();
+    for (const snapshot of this.#snapshots.values()) snapshot.close();
     this.node.close();
   }
 
   /** The bytes from `start`, as many as there are. */
   bytes(view: string, start: number, length: number): Uint8Array {
-    const size = this.#sizeOf(view);
+    const size = this.sizeOf(view);
     const into = new Uint8Array(Math.max(0, Math.min(length, size - start)));
     if (into.length > 0) this.#read(view, into, start);
     return into;
   }
 
-  /** The regions of a file from the one that holds `from`, at most `limit`. */
-  regions(role: string, from: number, limit: number): RegionFacts[] {
+  /**
+   * The regions of a view from the one that holds `from`, at most `limit`; `structures`: those with fields only. Fewer than `limit` may
+   * come before the end: `next` says where to go on, null: that was all.
+   */
+  regions(
+    view: string,
+    from: number,
+    limit: number,
+    structures: boolean,
+  ): { regions: RegionFacts[]; next: number | null } {
+    const size = this.sizeOf(view);
     const found: RegionFacts[] = [];
-    for (const { start, length, label, kind } of this.driver.regions(this.node, this.#fileOf(role).role)) {
-      if (start + length <= from) continue;
-      found.push({ start, length, label, kind });
-      if (found.length === limit) break;
+    const until = performance.now() + walkTime;
+    let at = from;
+    while (at < size && found.length < limit) {
+      const part = this.#index(view).touching(at, Math.max(1, size - at), limit, until) ?? this.#known(view, at, limit);
+      for (const { start, length, label, kind } of part) {
+        if (found.length === limit) break;
+        at = start + length;
+        if (!structures || (kind !== 'data' && kind !== 'lost')) found.push({ start, length, label, kind });
+      }
+      if (performance.now() > until) break;
     }
-    return found;
+    return { regions: found, next: at < size ? at : null };
   }
 
-  /** What the fields mean that lie in a stretch of a file. */
-  annotations(role: string, start: number, length: number): Annotation[] {
-    const end = start + length;
-    const found: Annotation[] = [];
-    for (const region of this.driver.regions(this.node, this.#fileOf(role).role)) {
-      if (region.start >= end) break;
-      if (region.start + region.length <= start) continue;
-      found.push(...annotate(region, start, end));
+  /** The regions that were found already, from `at` on. */
+  #known(view: string, at: number, limit: number): readonly Region[] {
+    const index = this.#index(view);
+    return index.touching(at, Math.max(0, index.reached - at), limit, Infinity) ?? [];
+  }
+
+  /** What the fields mean that lie in a stretch of a view, and which regions it touches. */
+  annotations(view: string, start: number, length: number): AnnotatedWindow {
+    const end = Math.min(this.sizeOf(view), start + length);
+    if (end <= start) return { annotations: [], regions: [], pending: false };
+    const touched = this.#index(view).touching(start, end - start, mostInWindow, performance.now() + walkTime);
+    if (touched === null) return { annotations: [], regions: [], pending: true };
+    return {
+      annotations: touched.flatMap((region) =>
+        annotate(region, start, end).map((one) => ({ ...one, path: pathOf(one) })),
+      ),
+      regions: touched.map(({ start, length, label, kind }) => ({ start, length, label, kind })),
+      pending: false,
+    };
+  }
+
+  /** The offset that a place written as text means in a view. Throws `look/*`. */
+  locate(view: string, text: string, here: number): number {
+    const isGuest = this.#isDisk(view);
+    const facts = this.driver.facts(this.node);
+    const regions = (): Iterable<Region> => this.#walk(view);
+    const names = isGuest ? namesIn(noTables, this.node, regions) : namesIn(this.driver, this.node, regions);
+    const cluster = facts.clusterSize ?? this.node.granularity;
+    return locate(text, { size: this.sizeOf(view), here, sector: 512, cluster, ...names });
+  }
+
+  /** Where the byte at `offset` of the guest's disk (or of a snapshot) comes from. Throws `request/out-of-range`. */
+  place(view: string, offset: number): PlaceFacts {
+    return placeOf(this.nodeOf(view), this.node, offset);
+  }
+
+  #index(view: string): RegionIndex {
+    let index = this.#indices.get(view);
+    if (index === undefined) {
+      index = new RegionIndex(() => this.#walk(view));
+      this.#indices.set(view, index);
     }
-    return found;
+    return index;
+  }
+
+  #walk(view: string): Iterable<Region> {
+    return this.#isDisk(view)
+      ? guestRegions(this.nodeOf(view))
+      : this.driver.regions(this.node, this.#fileOf(view).role);
+  }
+
+  #isDisk(view: string): boolean {
+    return view === 'guest' || view.startsWith(snapshotView);
+  }
+
+  /** The disk that a view shows: now, or as it was in a snapshot. Throws `snapshot/not-found`. */
+  nodeOf(view: string): BlockNode {
+    if (!view.startsWith(snapshotView)) return this.node;
+    let snapshot = this.#snapshots.get(view);
+    if (snapshot === undefined) {
+      const id = view.slice(snapshotView.length);
+      if (this.driver.snapshots === undefined) throw new ImageError('snapshot/not-found', { name: id });
+      snapshot = this.driver.snapshots.open(this.node, id);
+      this.#snapshots.set(view, snapshot);
+    }
+    return snapshot;
   }
 
   /** The next place from `from` where `pattern` stands; stops after a while and says where to go on. */
   find(view: string, from: number, pattern: Uint8Array): Searched {
-    const size = this.#sizeOf(view);
+    const size = this.sizeOf(view);
     const until = performance.now() + stepTime;
     const overlap = pattern.length - 1;
     const buffer = new Uint8Array(piece + overlap);
     let at = from;
     while (at + pattern.length <= size) {
-      const skipped = view === 'guest' && pattern.some((byte) => byte !== 0) ? this.#zeroesFrom(at) : 0;
+      const skips = this.#isDisk(view) && pattern.some((byte) => byte !== 0);
+      const skipped = skips ? zeroesFrom(this.nodeOf(view), at) : 0;
       if (skipped > overlap) {
         at += skipped - overlap;
       } else {
@@ -91,22 +180,29 @@ export class OpenImage {
     return { found: null, next: null };
   }
 
-  /** Stretches from `from` in which another disk differs, in steps of 512 bytes; `key` tells whether it is open already. */
-  compare(other: { readonly key: string; open(): BlockNode }, from: number, limit: number): ComparedStep {
-    if (this.#other?.key !== other.key) {
-      this.#other?.node.close();
+  /**
+   * Stretches from `from` in which another disk differs, in steps of 512 bytes. `key` tells whether it is open already; `view` and what
+   * `pick` gives are the disks to compare, now or as they were in a snapshot. `backwards`: those before `from`, the last one first.
+   */
+  compare(asked: CompareRequest, from: number, limit: number): ComparedStep {
+    const { key, view, otherView, backwards } = asked;
+    if (this.#other?.key !== key) {
+      this.#other?.image.close();
       this.#other = null;
-      this.#other = { key: other.key, node: other.open() };
+      this.#other = { key, image: asked.open() };
     }
-    return compareStep(this.node, this.#other.node, from, limit);
+    const one = this.nodeOf(view);
+    const two = this.#other.image.nodeOf(otherView);
+    return backwards ? compareBack(one, two, from, limit) : compareStep(one, two, from, limit);
   }
 
-  #sizeOf(view: string): number {
-    return view === 'guest' ? this.node.size : this.#fileOf(view).storage.size;
+  /** Bytes of a view. */
+  sizeOf(view: string): number {
+    return this.#isDisk(view) ? this.nodeOf(view).size : this.#fileOf(view).storage.size;
   }
 
   #read(view: string, into: Uint8Array, start: number): void {
-    if (view === 'guest') readGuest(this.node, into, start);
+    if (this.#isDisk(view)) readGuest(this.nodeOf(view), into, start);
     else this.#fileOf(view).storage.readAt(into, start);
   }
 
@@ -115,13 +211,16 @@ export class OpenImage {
     if (file === undefined) throw new ImageError('session/no-file', { role }, { file: this.node.name });
     return file;
   }
-
-  /** How many bytes from `at` are known to be zero without being read. */
-  #zeroesFrom(at: number): number {
-    const run = resolveOne(this.node, { start: at, length: this.node.size - at });
-    return run.mapping.kind === 'zero' ? run.length : 0;
-  }
 }
+
+/** How many bytes from `at` are known to be zero without being read. */
+function zeroesFrom(node: BlockNode, at: number): number {
+  const run = resolveOne(node, { start: at, length: node.size - at });
+  return run.mapping.kind === 'zero' ? run.length : 0;
+}
+
+/** The guest's disk has no tables of the format. */
+const noTables: Pick<FormatDriver, 'entries'> = {};
 
 /** A large region is annotated around the window only. */
 function annotate(region: Region, start: number, end: number): Annotation[] {
@@ -132,7 +231,41 @@ function annotate(region: Region, start: number, end: number): Annotation[] {
     .filter((annotation) => annotation.start < end && annotation.start + annotation.length > start);
 }
 
+/** Another image to compare with, and which of its and our disks. */
+export interface CompareRequest {
+  readonly key: string;
+  readonly view: string;
+  readonly otherView: string;
+  readonly backwards: boolean;
+  open(): OpenImage;
+}
+
 const sector = 512;
+
+/** The stretches before `from` in which the disks differ, the last one first; `next`: where to go on, null: at the start. */
+function compareBack(one: BlockNode, two: BlockNode, from: number, limit: number): ComparedStep {
+  const until = performance.now() + stepTime;
+  const differing: { start: number; length: number }[] = [];
+  let end = Math.min(from, Math.max(one.size, two.size));
+  while (end > 0) {
+    const start = Math.max(0, end - piece);
+    const within: { start: number; length: number }[] = [];
+    // Known zeroes are skipped within the piece only: nothing tells how far they reach downwards.
+    const length = end - start;
+    if (Math.min(sameZeroes(one, start, end), sameZeroes(two, start, end)) < length) {
+      const buffers = [new Uint8Array(length), new Uint8Array(length)] as const;
+      fill(one, buffers[0], start);
+      fill(two, buffers[1], start);
+      collect(buffers[0], buffers[1], start, within);
+    }
+    differing.push(...within.toReversed());
+    end = start;
+    if (differing.length >= limit || performance.now() > until) break;
+  }
+  const cut = differing[limit];
+  const next = cut === undefined ? (end > 0 ? end : null) : cut.start + cut.length;
+  return { differing: differing.slice(0, limit), next };
+}
 
 function compareStep(one: BlockNode, two: BlockNode, from: number, limit: number): ComparedStep {
   const until = performance.now() + stepTime;

@@ -349,10 +349,32 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
       digest(fs.readFileSync(path.join(store, 'top.qcow2')).subarray(0, 1048576)),
     );
     expect((await client.sessions.bytes({ session, view: 'guest', start: 1e12, length: 10 })).size).toBe(0);
-    const regions = await client.sessions.regions({ session, role: 'file', from: 0, limit: 1000 });
-    expect(regions.reduce((sum, region) => sum + region.length, 0)).toBe(files[0]?.length);
-    const fields = await client.sessions.annotations({ session, role: 'file', start: 0, length: 104 });
-    expect(fields.find(({ field }) => field === 'size')?.value).toContain('8388608');
+    const { regions, next } = await client.sessions.regions({ session, view: 'file', from: 0, limit: 1000 });
+    expect({ total: regions.reduce((sum, region) => sum + region.length, 0), next }).toEqual({
+      total: files[0]?.length,
+      next: null,
+    });
+    const { annotations, pending } = await client.sessions.annotations({
+      session,
+      view: 'file',
+      start: 0,
+      length: 104,
+    });
+    expect(pending).toBe(false);
+    expect(annotations.find(({ path: name }) => name === 'header.size')?.value).toContain('8388608');
+    const l1 = annotations.find(({ path: name }) => name === 'header.l1_table_offset')?.target?.offset ?? 0;
+    const locate = (text: string) => client.sessions.locate({ session, view: 'file', text, here: 0 });
+    expect(await locate('L1[0]')).toEqual({ offset: l1 });
+    await expect(locate('L1[1]')).rejects.toMatchObject({ data: { code: 'look/no-entry' } });
+    const stored = await client.sessions.place({ session, view: 'guest', offset: 2 * 1048576 + 5 });
+    expect(stored).toMatchObject({ kind: 'data', depth: 0, role: 'file' });
+    expect(fs.readFileSync(path.join(store, 'top.qcow2'))[stored.offset ?? 0]).toBe(67);
+    expect(await client.sessions.place({ session, view: 'guest', offset: 1048576 })).toMatchObject({
+      kind: 'data',
+      depth: 1,
+      role: null,
+      layer: path.join(store, 'disk.qcow2'),
+    });
     const view = { session, view: 'guest', layer: 'state' } as const;
     const map = await client.sessions.map({ ...view, level: 4, first: 0, cells: 8 });
     expect(map).toMatchObject({ size: guestSize, unit: 65536, refined: true, surveyed: guestSize, fault: null });
@@ -383,6 +405,16 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
       found: null,
       next: null,
     });
+    const back = await client.sessions.compare({
+      session,
+      other: image('disk.raw'),
+      from: 5242880,
+      backwards: true,
+      limit: 1,
+    });
+    expect(back.differing).toEqual([{ start: 2097152, length: 65536 }]);
+    const text = await client.sessions.find({ session, view: 'guest', from: 0, as: 'utf-8', pattern: 'CCCC' });
+    expect(text.found).toBe(2097152);
     const compared = await client.sessions.compare({ session, other: image('disk.raw'), from: 0, limit: 10 });
     expect(compared).toEqual({
       differing: [
