@@ -8,10 +8,13 @@ import type { ImageEntry, ImageRecord } from '../catalogue/images.ts';
 import type { Candidate, Edge } from '../catalogue/lineage.ts';
 import type { Problem } from '../catalogue/problems.ts';
 import type { WireError } from '../errors/image-error.ts';
-import type { OptionRow, Region } from '../formats/driver.ts';
+import type { FactTree, OptionRow, Region } from '../formats/driver.ts';
+import type { TakenBack } from '../block/journal/take-back.ts';
 import type { CheckResult } from '../operations/check.ts';
 import type { CompactResult } from '../operations/compact.ts';
 import { patternKinds } from '../operations/find-pattern.ts';
+import type { CompareResult } from '../operations/compare.ts';
+import type { DigestResult } from '../operations/digest.ts';
 import type { ImageInfo } from '../operations/info.ts';
 import type { ListedReference } from '../formats/references.ts';
 import { gateRules, mostDecisions, type KeptGate } from './kept-gate.ts';
@@ -29,8 +32,11 @@ import type { MapPlace } from './map/image-map.ts';
 export type {
   CheckResult,
   CompactResult,
+  CompareResult,
   Datastore,
+  DigestResult,
   Edge,
+  FactTree,
   ImageEntry,
   ImageInfo,
   ImageRecord,
@@ -46,6 +52,7 @@ export type {
   ProfileFinding,
   ProfilePlan,
   ProfileVerdict,
+  TakenBack,
   WireError,
 };
 
