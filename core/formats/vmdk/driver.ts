@@ -30,7 +30,7 @@ export const vmdk: FormatDriver = {
   extensions: ['vmdk'],
   hasBacking: true,
   compresses: ['streamOptimized'],
-  wholeSubformats: ['monolithicFlat', 'twoGbMaxExtentFlat'],
+  wholeSubformats: ['monolithicFlat', 'twoGbMaxExtentFlat', 'vmfs'],
   options: optionRows,
   probe: probeVmdk,
   open: openVmdk,
