@@ -1,8 +1,13 @@
-// The only mention of the transport: typed calls to the workbench over a WebSocket, which is opened again when it was lost.
+// The only mention of the transport: typed calls to the workbench over the desktop shell's port where there is one, else over a WebSocket,
+// which is opened again when it was lost.
 import { createORPCClient, ORPCError, type ClientLink } from '@orpc/client';
+import { RPCLink as PortLink } from '@orpc/client/message-port';
 import { RPCLink } from '@orpc/client/websocket';
 import type { ContractRouterClient } from '@orpc/contract';
-import type { Contract, JobEntry, WireError } from '../core/workbench/contract.ts';
+import type { Contract, JobEntry, ShellInPage, WireError } from '../core/workbench/contract.ts';
+
+/** The desktop shell; null: this is a browser. */
+export const desktop: ShellInPage | null = (globalThis as { platterShell?: ShellInPage }).platterShell ?? null;
 
 /** A fault as it is shown: its sentence, its code, and where it lies. */
 export interface Fault {
@@ -24,7 +29,26 @@ type Link = ClientLink<Record<never, never>>;
 const listeners = new Set<(connection: Connection) => void>();
 let connection: Connection = 'opening';
 let attempts = 0;
-let link: Link = connect();
+let link: Link = desktop === null ? connect() : connectDesktop(desktop);
+
+/** The port comes as a message from the page to itself; calls made before wait for it. The shell and the workbench end together. */
+function connectDesktop(shell: ShellInPage): Link {
+  const arrived = new Promise<Link>((resolve) => {
+    const listen = (event: MessageEvent): void => {
+      const [port] = event.ports;
+      if (event.source !== window || event.origin !== location.origin) return;
+      if (event.data !== 'platter:port' || port === undefined) return;
+      window.removeEventListener('message', listen);
+      port.addEventListener('close', () => tell('lost'));
+      port.start();
+      tell('open');
+      resolve(new PortLink({ port }));
+    };
+    window.addEventListener('message', listen);
+  });
+  shell.connect();
+  return { call: async (path, input, options) => (await arrived).call(path, input, options) };
+}
 
 function connect(): Link {
   const scheme = location.protocol === 'https:' ? 'wss' : 'ws';

@@ -30,6 +30,7 @@ import type { JobLine, JobRecord } from './jobs/job-store.ts';
 import type { WorkFacts, WorkName, WorkParams } from './jobs/works.ts';
 import { fileLayers, guestLayers, type MapLayer } from './map/classes.ts';
 import type { MapPlace } from './map/image-map.ts';
+import type { ShellCallInput, ShellCallName, ShellCallOutput, ShellInPage, ShellRequest } from './shell.ts';
 
 export type {
   BrokenBelow,
@@ -447,4 +448,4 @@ export const contract = {
 };
 
 export type Contract = typeof contract;
-export type { WorkName, WorkParams };
+export type { ShellCallInput, ShellCallName, ShellCallOutput, ShellInPage, ShellRequest, WorkName, WorkParams };
