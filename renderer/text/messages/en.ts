@@ -172,6 +172,9 @@ export const en = {
   'digest.text':
     'A digest over every byte that the guest sees, layers below and zeroes included: the same for the same disk in every format.',
   'digest.title': 'Digest of a disk',
+  'desktop.drag': 'Drag the file out from here',
+  'desktop.restarted': 'The window had to be begun anew ({reason}). Jobs were not touched.',
+  'desktop.show-in-folder': 'Show in its folder',
   'edge.changed': 'parent has changed',
   'edge.loop': 'chain loops',
   'edge.missing': 'parent missing',
