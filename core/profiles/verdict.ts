@@ -114,6 +114,8 @@ function lookAt(demand: Demand, facts: DiskFacts): Miss | null | 'unknown' {
       return facts.backing === null ? null : { found: facts.backing, expected: 'none' };
     case 'no-data-file':
       return facts.dataFile === null ? null : { found: facts.dataFile, expected: 'none' };
+    case 'no-encryption':
+      return facts.encrypted ? { found: 'encrypted', expected: 'none' } : null;
     case 'adapter':
       return facts.adapter !== null && demand.allowed.includes(facts.adapter)
         ? null
@@ -201,6 +203,7 @@ const converted: readonly DemandKind[] = [
   'exact-size',
   'no-backing',
   'no-data-file',
+  'no-encryption',
   'adapter',
   'not-sparse',
 ];
