@@ -102,6 +102,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/overlay.ts'),
   },
   {
+    name: 'profile',
+    summary: 'say what platforms (Azure, ESXi, Hyper-V, …) would refuse of an image, and why: list, show, check',
+    load: () => import('./commands/profile.ts'),
+  },
+  {
     name: 'rebase',
     summary: 'put another image below an overlay, or none',
     load: () => import('./commands/rebase.ts'),

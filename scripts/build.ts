@@ -1,4 +1,5 @@
-// `npm run build`: bundles the command into dist/cli and warms its compile cache, so that it starts quickly; the window into dist/renderer.
+// `npm run build`: bundles the command into dist/cli and warms its compile cache, so that it starts quickly; the window into dist/renderer;
+// the desktop shell into dist/electron. With names (`cli`, `renderer`, `electron`): only those.
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -12,16 +13,29 @@ const out = path.join(project, 'dist', 'cli');
 const cache = path.join(project, 'dist', '.cache');
 
 /** Native modules stay what they are. */
-const external = ['koffi', 'better-sqlite3', /^node:/];
+const external = ['koffi', 'better-sqlite3', 'electron', /^node:/];
 
-async function bundle(): Promise<void> {
-  const input = {
-    main: path.join(project, 'cli', 'main.ts'),
-    'create-thread': path.join(project, 'cli', 'create-thread.ts'),
-    'job-thread': path.join(project, 'core', 'workbench', 'jobs', 'job-thread.ts'),
-    'image-thread': path.join(project, 'core', 'workbench', 'images', 'image-thread.ts'),
-    'copy-lane': path.join(project, 'core', 'block', 'copy', 'lane.ts'),
-  };
+/** What the program starts as threads, beside the file that starts them. */
+const threads = {
+  'job-thread': path.join(project, 'core', 'workbench', 'jobs', 'job-thread.ts'),
+  'image-thread': path.join(project, 'core', 'workbench', 'images', 'image-thread.ts'),
+  'copy-lane': path.join(project, 'core', 'block', 'copy', 'lane.ts'),
+};
+
+/** Built beside and swapped in, so that a command started meanwhile finds one whole build or the other. */
+async function replacing(folder: string, make: (fresh: string) => Promise<void>): Promise<void> {
+  const fresh = fs.mkdtempSync(path.join(project, 'dist', 'new-'));
+  try {
+    await make(fresh);
+    fs.chmodSync(fresh, 0o755);
+    fs.rmSync(folder, { recursive: true, force: true });
+    fs.renameSync(fresh, folder);
+  } finally {
+    fs.rmSync(fresh, { recursive: true, force: true });
+  }
+}
+
+async function bundle(input: Record<string, string>, dir: string, format: 'esm' | 'cjs' = 'esm'): Promise<void> {
   const build = await rolldown({
     input,
     external,
@@ -33,30 +47,39 @@ async function bundle(): Promise<void> {
       handler(level, log);
     },
   });
-  // Built beside and swapped in, so that a command started meanwhile finds one whole build or the other.
-  const fresh = fs.mkdtempSync(path.join(project, 'dist', 'new-'));
   try {
     await build.write({
-      dir: fresh,
-      format: 'esm',
-      entryFileNames: '[name].js',
+      dir,
+      format,
+      entryFileNames: format === 'cjs' ? '[name].cjs' : '[name].js',
       chunkFileNames: '[name]-[hash].js',
       minify: { compress: true, mangle: false, codegen: true },
     });
-    fs.chmodSync(fresh, 0o755);
-    fs.rmSync(out, { recursive: true, force: true });
-    fs.renameSync(fresh, out);
   } finally {
     await build.close();
-    fs.rmSync(fresh, { recursive: true, force: true });
   }
 }
 
-/** The window: built beside and swapped in, as the command is. */
-async function bundleWindow(): Promise<void> {
-  const folder = path.join(project, 'dist', 'renderer');
-  const fresh = fs.mkdtempSync(path.join(project, 'dist', 'new-'));
-  try {
+function bundleCommand(): Promise<void> {
+  const input = {
+    main: path.join(project, 'cli', 'main.ts'),
+    'create-thread': path.join(project, 'cli', 'create-thread.ts'),
+    ...threads,
+  };
+  return replacing(out, (fresh) => bundle(input, fresh));
+}
+
+/** The desktop shell: its main process with the threads, and the script of the sandboxed window, which cannot be a module. */
+function bundleShell(): Promise<void> {
+  return replacing(path.join(project, 'dist', 'electron'), async (fresh) => {
+    await bundle({ main: path.join(project, 'electron', 'main.ts'), ...threads }, fresh);
+    await bundle({ preload: path.join(project, 'electron', 'preload.ts') }, fresh, 'cjs');
+  });
+}
+
+/** The window. */
+function bundleWindow(): Promise<void> {
+  return replacing(path.join(project, 'dist', 'renderer'), async (fresh) => {
     await buildPages({
       root: path.join(project, 'renderer'),
       configFile: false,
@@ -79,12 +102,7 @@ async function bundleWindow(): Promise<void> {
         },
       },
     });
-    fs.chmodSync(fresh, 0o755);
-    fs.rmSync(folder, { recursive: true, force: true });
-    fs.renameSync(fresh, folder);
-  } finally {
-    fs.rmSync(fresh, { recursive: true, force: true });
-  }
+  });
 }
 
 /** Runs what people run, so that its code is compiled already when they do. */
@@ -117,6 +135,9 @@ function warm(): void {
 }
 
 fs.mkdirSync(path.join(project, 'dist'), { recursive: true });
-await bundle();
-await bundleWindow();
-warm();
+const parts = process.argv.slice(2);
+const wanted = (part: string): boolean => parts.length === 0 || parts.includes(part);
+if (wanted('cli')) await bundleCommand();
+if (wanted('renderer')) await bundleWindow();
+if (wanted('electron')) await bundleShell();
+if (wanted('cli')) warm();

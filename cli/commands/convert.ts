@@ -3,10 +3,12 @@ import type { SecretSource } from '../../core/block/crypto/secret.ts';
 import type { CacheMode } from '../../core/block/file.ts';
 import type { BackingReference } from '../../core/block/node.ts';
 import { ImageError } from '../../core/errors/image-error.ts';
-import type { OptionValue } from '../../core/formats/driver.ts';
+import type { FormatDriver, OptionValue } from '../../core/formats/driver.ts';
 import { createDriverNamed } from '../../core/formats/registry.ts';
 import { convert, type ConvertParams, type ConvertResult } from '../../core/operations/convert.ts';
+import { convertFor, type ConvertForResult } from '../../core/profiles/convert-for.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
+import { chosenProfile, dryRunOfConvert } from '../convert-profile.ts';
 import { checkOptionLists, optionHelpAsked, printOptionHelp, readCreateOptions } from '../create-options.ts';
 import { plainPath } from '../described-image.ts';
 import { chosenPolicy } from '../gate-policy.ts';
@@ -18,7 +20,7 @@ import { CommandError, openFailure, openSentence, outLine, warn } from '../print
 import { warnOfGuessedRaw } from '../probed-raw.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { readSnapshotName } from '../snapshot-name.ts';
-import { humanSize, parseSize } from '../size.ts';
+import { parseSize } from '../size.ts';
 
 export const spec = defineCommand({
   name: 'convert',
@@ -106,6 +108,12 @@ export const spec = defineCommand({
       long: ['keep-identity'],
       meaning: 'give the target the ids (UUID, GUIDs, CID) of the source; it gets new ones otherwise',
     },
+    profile: {
+      long: ['profile'],
+      argument: 'NAME',
+      meaning:
+        'make what this platform takes: its format, options and size, as far as -O and -o leave them open ("platter profile list")',
+    },
     dryRun: { long: ['dry-run'], meaning: 'say what would happen, and do nothing' },
     bar: sharedOptions.bar,
     progress: sharedOptions.progress,
@@ -114,12 +122,15 @@ export const spec = defineCommand({
   },
   notes: [
     'A new target is written beside its final name and renamed when it is complete and on the disk: after an error, a signal or a power cut nothing half-made carries the name.',
+    'With --profile the exit code is 2 when the result was made and the platform would refuse it all the same.',
   ],
   examples: [
     ['convert -O qcow2 disk.vmdk disk.qcow2', 'from VMDK (found out by looking) to qcow2'],
     ['convert -c -O qcow2 -o compression_type=zstd big.raw small.qcow2', 'compressed'],
     ['convert -O ova -o name=Web vm.qcow2 vm.ova', 'a package that VirtualBox and VMware import'],
     ['convert -O qcow2 --disk 2 vm.ova data.qcow2', 'the second disk of a package'],
+    ['convert --profile azure vm.qcow2 vm.vhd', 'a fixed VHD of whole MiB'],
+    ['convert --profile gcp vm.qcow2 vm.tar.gz', 'disk.raw, of whole GiB, in the archive that Compute Engine imports'],
     ['convert -p --verify -O raw vm.qcow2 /dev/sdx', 'onto a device, with progress, compared at the end'],
   ],
 });
@@ -133,7 +144,8 @@ export async function run(args: Arguments<Key>): Promise<number> {
   refuseConflicts(args);
   const operands = args.operands;
   const targetName = operands.length >= 2 ? (operands.at(-1) ?? null) : null;
-  const format = args.last('outputFormat') ?? 'raw';
+  const profile = chosenProfile(args);
+  const format = args.last('outputFormat') ?? profile?.target.format ?? 'raw';
   const lists = args.all('options');
   if (optionHelpAsked(lists)) {
     printOptionHelp(knownDriver(format), targetName !== null);
@@ -152,17 +164,19 @@ export async function run(args: Arguments<Key>): Promise<number> {
     }),
   );
   const params = readParams(args, sources, targetName, format, numbers, secret);
-  if (args.has('dryRun')) return dryRun(params);
+  if (args.has('dryRun')) return await dryRunOfConvert(params, profile, args.last('outputFormat'));
   const command = startJob({
     bar: args.has('bar') && !args.has('quiet'),
     lines: wantsLines(args),
     tidies: true,
   });
-  let result: ConvertResult;
+  const opened = (driver: FormatDriver): void => warnOfGuessedRaw(params.target, params.existing?.format, driver);
+  let result: ConvertResult & Partial<ConvertForResult>;
   try {
-    result = await convert(params, command.job, (driver) => {
-      warnOfGuessedRaw(params.target, params.existing?.format, driver);
-    });
+    result =
+      profile === null
+        ? await convert(params, command.job, opened)
+        : await convertFor(profile, { ...params, format: args.last('outputFormat') }, command.job, opened);
     command.end(true);
   } catch (error) {
     command.end(false);
@@ -176,7 +190,9 @@ export async function run(args: Arguments<Key>): Promise<number> {
   }
   for (const name of result.skippedBitmaps) warn(`Skipping inconsistent bitmap '${name}'`);
   if (args.has('verify') && !args.has('quiet')) outLine('The result was read back: the images are identical.');
-  return 0;
+  const { verdict = null } = result;
+  for (const { text, rule } of verdict?.findings ?? []) warn(`${verdict?.label ?? ''}: ${text} [${rule}]`);
+  return verdict?.outcome === 'refuses' ? 2 : 0;
 }
 
 function knownDriver(format: string): ReturnType<typeof createDriverNamed> {
@@ -327,7 +343,7 @@ function readBacking(
 function describeFailure(error: unknown, sources: readonly NamedImage[], target: string): unknown {
   if (!(error instanceof ImageError)) return error;
   if (error.code === 'convert/create') return createFailure(error, target);
-  if (error.code.startsWith('convert/') || error.code.startsWith('copy/') || error.code === 'request/cancelled') {
+  if (/^(convert|profile)\//.test(error.code) || error.code.startsWith('copy/') || error.code === 'request/cancelled') {
     return new CommandError(error.message, { cause: error });
   }
   if (error.code === 'gate/backing' && error.where.file === target) return openFailure(target, error);
@@ -343,14 +359,4 @@ function createFailure(error: ImageError, target: string): CommandError {
   const reason = inner.code === 'storage/open' ? `Could not create '${target}': ${inner.message}` : openSentence(inner);
   const format = String(error.detail.format);
   return new CommandError(`${target}: error while converting ${format}: ${reason}`, { cause: error });
-}
-
-function dryRun(params: ConvertParams): number {
-  for (const source of params.sources) outLine(`read      ${source.path}`);
-  if (params.snapshot !== null) outLine(`snapshot  ${params.snapshot}`);
-  outLine(`write     ${params.target} (${params.existing === null ? `new, ${params.format}` : 'over what is there'})`);
-  if (params.backing !== null) outLine(`over      ${params.backing.path} (${params.backing.format})`);
-  for (const [name, value] of Object.entries(params.options)) outLine(`option    ${name}=${String(value)}`);
-  if (params.rate > 0) outLine(`limit     ${humanSize(params.rate)} per second`);
-  return 0;
 }

@@ -3,9 +3,10 @@ import { RPCHandler } from '@orpc/server/ws';
 import http from 'node:http';
 import type net from 'node:net';
 import { WebSocketServer } from 'ws';
+import { safetyHeaders } from '../../core/workbench/window-files.ts';
 import type { Workbench } from '../../core/workbench/workbench.ts';
 import { cookieHeader, hasCookie, isToken, makeGuard, refuseStranger, type Guard } from './guard.ts';
-import { safetyHeaders, servePage } from './pages.ts';
+import { servePage } from './pages.ts';
 
 export interface ServerOptions {
   readonly workbench: Workbench;
@@ -94,7 +95,7 @@ function answer(
   request: http.IncomingMessage,
   response: http.ServerResponse,
 ): void {
-  const headers = safetyHeaders(request.headers.host ?? '');
+  const headers = safetyHeaders(`'self' ws://${request.headers.host ?? ''}`);
   const refuse = (status: number, text: string): void => {
     response.writeHead(status, { ...headers, 'Content-Type': 'text/plain; charset=utf-8' });
     response.end(`${text}\n`);

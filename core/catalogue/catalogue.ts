@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { fromSystem, ImageError } from '../errors/image-error.ts';
+import { followFiles, type GatePolicy } from '../formats/gate.ts';
 import { migrate } from './migrations/migrate.ts';
 import { openDatabase, type Database } from './sqlite.ts';
 
@@ -9,6 +10,8 @@ import { openDatabase, type Database } from './sqlite.ts';
 export interface Catalogue {
   readonly path: string;
   readonly database: Database;
+  /** What the images that are opened through it may pull in. */
+  readonly policy: GatePolicy;
   /** A catalogue that could not be used was put here when this one was opened; null: nothing was wrong. */
   readonly setAside: SetAside | null;
   close(): void;
@@ -25,9 +28,9 @@ export interface SetAside {
 
 /**
  * Opens the catalogue, and makes it if there is none. A file that is damaged or was written by a newer version is renamed, never
- * overwritten; scanning fills the new one. Throws `catalogue/storage`, `catalogue/busy`.
+ * overwritten; scanning fills the new one. `policy`: what images may pull in that are opened through it. Throws `catalogue/storage`, `catalogue/busy`.
  */
-export function openCatalogue(file: string): Catalogue {
+export function openCatalogue(file: string, policy: GatePolicy = followFiles): Catalogue {
   makeFolder(file);
   let setAside: SetAside | null = null;
   let database: Database;
@@ -41,12 +44,12 @@ export function openCatalogue(file: string): Catalogue {
     database = openWhole(file);
     keepWrittenByHand(database, byHand);
   }
-  return { path: file, database, setAside, close: () => database.close() };
+  return { path: file, database, policy, setAside, close: () => database.close() };
 }
 
 /** The catalogue if there is one; null: this user has none, and asking must not make one. Throws as `openCatalogue`. */
-export function openExistingCatalogue(file: string): Catalogue | null {
-  return fs.existsSync(file) ? openCatalogue(file) : null;
+export function openExistingCatalogue(file: string, policy: GatePolicy = followFiles): Catalogue | null {
+  return fs.existsSync(file) ? openCatalogue(file, policy) : null;
 }
 
 function openWhole(file: string): Database {

@@ -15,7 +15,10 @@ export async function digestImage(
   const place = placeOf(catalogue, id);
   rereadImage(catalogue, id);
   const before = stateOf(catalogue, id);
-  const result = await digest({ path: place.file, options: { format: place.format }, algorithm }, job);
+  const result = await digest(
+    { path: place.file, options: { format: place.format, policy: catalogue.policy }, algorithm },
+    job,
+  );
   catalogue.database.transaction(() => {
     catalogue.database.run(
       `insert or replace into digest (image_id, kind, algorithm, value, mtime_ns, file_length, made_at)

@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { openFile } from '../block/file.ts';
 import { fromSystem, ImageError } from '../errors/image-error.ts';
+import { allowing } from '../formats/gate.ts';
 import type { Job } from '../job.ts';
 import { overlay } from '../operations/overlay.ts';
 import type { Catalogue } from './catalogue.ts';
@@ -187,7 +188,8 @@ export async function cloneImage(
     throw new ImageError('image/outside-datastore', { name: target, root: place.root });
   }
   if (fs.existsSync(to)) throw new ImageError('image/target-exists', { name: to }, { file: to });
-  await overlay({ base: place.file, baseOptions: { format: place.format }, path: to, format, options: {} }, job);
+  const baseOptions = { format: place.format, policy: allowing(catalogue.policy, place.file) };
+  await overlay({ base: place.file, baseOptions, path: to, format, options: {} }, job);
   const clone = readNewImage(catalogue, place.datastoreId, place.root, to);
   remember(catalogue, clone, 'clone', place.file);
   return clone;

@@ -23,7 +23,10 @@ const mostKept = 500;
 /** Checks an image and keeps what is found in place of what was found before. Throws what `check` throws. */
 export async function checkImage(catalogue: Catalogue, id: string, job: Job): Promise<CheckResult> {
   const { file, format } = placeOf(catalogue, id);
-  const result = await check({ path: file, options: { format }, limit: mostKept, repair: null }, job);
+  const result = await check(
+    { path: file, options: { format, policy: catalogue.policy }, limit: mostKept, repair: null },
+    job,
+  );
   const { database } = catalogue;
   database.transaction(() => {
     database.run('delete from finding where image_id = :id', { id });

@@ -7,6 +7,14 @@ import type { Values } from './sqlite.ts';
 import { childEdges, parentEdge, type Edge, type EdgeState } from './lineage.ts';
 import { statFileNow } from './scan/walk.ts';
 
+/** An image of a chain that cannot be read through, or whose own parent is not right. */
+export interface BrokenBelow {
+  readonly id: string;
+  readonly file: string;
+  /** `unreadable`: it cannot be opened; `gone`: its file is; otherwise what is wrong with its parent. */
+  readonly state: EdgeState | 'unreadable' | 'gone';
+}
+
 /** An image in a list. Sizes in bytes. */
 export interface ImageEntry {
   readonly id: string;
@@ -28,6 +36,11 @@ export interface ImageEntry {
   readonly snapshots: number;
   readonly children: number;
   readonly parentState: EdgeState | null;
+  /**
+   * The trouble further down its chain than its own parent reference: what cannot be read before what was only written, the nearest first;
+   * null: there is none that is known.
+   */
+  readonly brokenBelow: BrokenBelow | null;
   readonly problem: { readonly code: string; readonly text: string } | null;
   readonly gone: boolean;
   /** Milliseconds since 1970. */
@@ -86,10 +99,6 @@ export interface ImageFilter {
   readonly text?: string | null;
   /** Only those with a problem of their own or with their parent. */
   readonly problems?: boolean;
-  /** Only those that others stand on. */
-  readonly hasChildren?: boolean;
-  /** `ok`: no problem, not dirty, not gone; `problem`: what `problems` means; null: whatever it is. */
-  readonly health?: 'ok' | 'problem' | 'dirty' | 'gone' | null;
   /** What the list is in order by; default: datastore and path. */
   readonly order?: ImageOrder;
   readonly descending?: boolean;
@@ -114,6 +123,7 @@ interface EntryRow {
   snapshots: number;
   children: number;
   parent_state: EdgeState | null;
+  broken_below: string | null;
   problem_code: string | null;
   problem_text: string | null;
   gone_at: number | null;
@@ -125,21 +135,32 @@ const entryRows = `select i.id, d.name as datastore, i.path, d.path || '/' || i.
   i.allocated + coalesce((select sum(f.allocated) from image_file f where f.image_id = i.id), 0) as allocated,
   (select group_concat(tag, char(10)) from image_tag t where t.image_id = i.id) as tags,
   (select count(*) from snapshot s where s.image_id = i.id) as snapshots,
-  (select count(*) from lineage c where c.parent_id = i.id) as children
+  (select count(*) from lineage c where c.parent_id = i.id) as children,
+  case when l.parent_id is null then null else (
+    with recursive below (id, depth) as (
+      select l.parent_id, 1
+      union all
+      select b.parent_id, below.depth + 1 from lineage b join below on b.child_id = below.id
+      where b.parent_id is not null and below.depth < 200
+    )
+    select json_array(p.id, s.path || '/' || p.path,
+      case when p.gone_at is not null then 'gone' when p.problem_code is not null then 'unreadable' else e.state end)
+    from below join image p on p.id = below.id join datastore s on s.id = p.datastore_id
+    left join lineage e on e.child_id = p.id
+    where p.gone_at is not null or p.problem_code is not null or e.state in ('missing', 'changed', 'touched', 'loop', 'refused')
+    order by case when p.gone_at is not null or p.problem_code is not null or e.state not in ('changed', 'touched') then 0
+      when e.state = 'changed' then 1 else 2 end, below.depth limit 1
+  ) end as broken_below
   from image i join datastore d on d.id = i.datastore_id
   left join image_note n on n.image_id = i.id left join lineage l on l.child_id = i.id`;
-
-const ill = `(i.problem_code is not null or i.gone_at is not null or l.state in ('missing', 'changed', 'touched', 'loop', 'refused'))`;
 
 const conditions = `where (:within is null or d.id in (select value from json_each(:within)))
        and (:datastore is null or d.name = :datastore or d.id = :datastore)
        and (:format is null or i.format = :format)
        and (:tag is null or exists (select 1 from image_tag t where t.image_id = i.id and t.tag = :tag))
        and (:text is null or instr(lower(i.path), lower(:text)) > 0 or instr(lower(coalesce(n.name, '')), lower(:text)) > 0)
-       and (:problems = 0 or ${ill})
-       and (:has_children = 0 or exists (select 1 from lineage c where c.parent_id = i.id))
-       and (:health is null or (:health = 'gone' and i.gone_at is not null) or (:health = 'dirty' and i.dirty <> 0)
-            or (:health = 'problem' and ${ill}) or (:health = 'ok' and i.dirty = 0 and not coalesce(${ill}, 0)))`;
+       and (:problems = 0 or i.problem_code is not null or i.gone_at is not null
+            or l.state in ('missing', 'changed', 'touched', 'loop', 'refused'))`;
 
 function conditionValues(filter: ImageFilter): Values {
   return {
@@ -149,8 +170,6 @@ function conditionValues(filter: ImageFilter): Values {
     tag: filter.tag ?? null,
     text: filter.text ?? null,
     problems: Number(filter.problems ?? false),
-    has_children: Number(filter.hasChildren ?? false),
-    health: filter.health ?? null,
   };
 }
 
@@ -196,10 +215,31 @@ function entryOf(row: EntryRow): ImageEntry {
     snapshots: row.snapshots,
     children: row.children,
     parentState: row.parent_state,
+    brokenBelow: brokenBelowOf(row.broken_below),
     problem: row.problem_code === null ? null : { code: row.problem_code, text: row.problem_text ?? '' },
     gone: row.gone_at !== null,
     changedAt: Math.floor(Number(BigInt(row.mtime_ns) / 1_000_000n)),
   };
+}
+
+function brokenBelowOf(text: string | null): BrokenBelow | null {
+  if (text === null) return null;
+  const [id, file, state] = JSON.parse(text) as [string, string, BrokenBelow['state']];
+  return { id, file, state };
+}
+
+/** Every tag with the number of images that have it, the most used first; at most `limit`. `within` as in `ImageFilter`. */
+export function listTags(
+  { database }: Catalogue,
+  within: readonly string[] | null = null,
+  limit = 1000,
+): { readonly tag: string; readonly images: number }[] {
+  return database.all<{ tag: string; images: number }>(
+    `select t.tag, count(*) as images from image_tag t join image i on i.id = t.image_id
+     where :within is null or i.datastore_id in (select value from json_each(:within))
+     group by t.tag order by images desc, t.tag limit :limit`,
+    { within: within === null ? null : JSON.stringify(within), limit },
+  );
 }
 
 /**

@@ -60,10 +60,11 @@ interface ImageRow {
   own_version: string | null;
   fingerprint: string | null;
   gone_at: number | null;
+  problem_code: string | null;
 }
 
 const imageRows = `select i.id, d.path || '/' || i.path as file, i.format, i.device, i.inode, i.mtime_ns, i.own_id, i.own_version,
-  i.fingerprint, i.gone_at from image i join datastore d on d.id = i.datastore_id`;
+  i.fingerprint, i.gone_at, i.problem_code from image i join datastore d on d.id = i.datastore_id`;
 
 /** Follows every reference anew and finds loops. What was first seen of a parent without an identity is kept for later. */
 export function refreshLineage({ database }: Catalogue): void {
@@ -188,7 +189,8 @@ function compare(
   const first = edge.parent_mtime_ns === null;
   const kept = first ? { ...found, parent_fingerprint: now.fingerprint, parent_mtime_ns: stat.mtimeNs } : found;
   if (first || stat.mtimeNs === edge.parent_mtime_ns) return { ...kept, state: right };
-  return { ...kept, state: now.fingerprint === edge.parent_fingerprint ? 'touched' : 'changed' };
+  const readable = image === null || image.problem_code === null;
+  return { ...kept, state: readable && now.fingerprint === edge.parent_fingerprint ? 'touched' : 'changed' };
 }
 
 function identityOutside(file: string): { id: string | null; version: string | null; fingerprint: string | null } {

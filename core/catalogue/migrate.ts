@@ -4,6 +4,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { openFile } from '../block/file.ts';
 import { ImageError } from '../errors/image-error.ts';
+import type { GatePolicy } from '../formats/gate.ts';
+import type { OpenOptions } from '../formats/open.ts';
 import { findDriver } from '../formats/registry.ts';
 import type { Job } from '../job.ts';
 import { compare } from '../operations/compare.ts';
@@ -195,8 +197,8 @@ async function carryOut(catalogue: Catalogue, id: string, plan: Plan, done: numb
   const free = plan.moves.map(({ from }) => holdStill(from));
   try {
     for (const move of plan.moves) {
-      await once(() => copy(move, job));
-      await once(() => verify(move, job));
+      await once(() => copy(catalogue, move, job));
+      await once(() => verify(catalogue, move, job));
     }
     for (const move of plan.moves) {
       await once(async () => {
@@ -225,7 +227,7 @@ function holdStill(file: string): () => void {
 }
 
 /** The same format: the files byte for byte, with all that a conversion would leave behind; another one: the content. */
-async function copy(move: Move, job: Job): Promise<void> {
+async function copy({ policy }: Catalogue, move: Move, job: Job): Promise<void> {
   fs.mkdirSync(path.dirname(move.to), { recursive: true });
   removeLeftovers(move.to);
   if (move.fromFormat === move.toFormat && move.files.length === 1) {
@@ -235,7 +237,7 @@ async function copy(move: Move, job: Job): Promise<void> {
   }
   await convert(
     {
-      sources: [{ path: move.from, options: { format: move.fromFormat } }],
+      sources: [{ path: move.from, options: { format: move.fromFormat, policy } }],
       snapshot: null,
       target: move.to,
       format: move.toFormat,
@@ -289,19 +291,20 @@ function copyBytes(from: string, to: string, job: Job): void {
 }
 
 /** Throws `migrate/differs` unless a guest sees the same through source and copy. */
-async function verify(move: Move, job: Job): Promise<void> {
-  const of = (file: string, format: string) => digest({ path: file, options: { format }, algorithm: 'sha256' }, job);
-  const [source, made] = [await of(move.from, move.fromFormat), await of(move.to, move.toFormat)];
-  if (source.value === made.value || (made.size > source.size && (await sameStart(move, job)))) return;
+async function verify({ policy }: Catalogue, move: Move, job: Job): Promise<void> {
+  const of = (path: string, options: OpenOptions) => digest({ path, options, algorithm: 'sha256' }, job);
+  const source = await of(move.from, { format: move.fromFormat, policy });
+  const made = await of(move.to, { format: move.toFormat });
+  if (source.value === made.value || (made.size > source.size && (await sameStart(move, policy, job)))) return;
   fs.rmSync(move.to, { force: true });
   throw new ImageError('migrate/differs', { name: move.from, copy: move.to }, { file: move.to });
 }
 
 /** Formats round sizes up: then the copy must hold the same, and zeroes behind it. */
-async function sameStart(move: Move, job: Job): Promise<boolean> {
-  const side = (file: string, format: string) => ({ name: file, path: file, options: { format } });
-  const first = side(move.from, move.fromFormat);
-  const { verdict } = await compare({ first, second: side(move.to, move.toFormat), strict: false }, job);
+async function sameStart(move: Move, policy: GatePolicy, job: Job): Promise<boolean> {
+  const first = { name: move.from, path: move.from, options: { format: move.fromFormat, policy } };
+  const second = { name: move.to, path: move.to, options: { format: move.toFormat } };
+  const { verdict } = await compare({ first, second, strict: false }, job);
   return verdict === 'identical';
 }
 

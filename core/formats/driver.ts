@@ -289,6 +289,10 @@ export interface FormatDriver {
   open(storage: Storage, request: OpenRequest): BlockNode;
   /** Absent: read-only here. Leaves a complete, empty image in `request.storage`; does not close it. */
   create?(request: CreateRequest): void;
+  /** Subformats into which a conversion can compress; true: into every image of it. Absent: into none. */
+  readonly compresses?: true | readonly string[];
+  /** Subformats that can have no layer below although others can. Absent: there are none. */
+  readonly wholeSubformats?: readonly string[];
   /** A new image of it is written in one go together with its content: convert makes it, create does not. */
   readonly onlyConverted?: boolean;
   /** False: what was never written to a new image with these options reads as noise (encrypted in place). Absent: as zeroes. */

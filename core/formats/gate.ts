@@ -74,6 +74,15 @@ export function refuseOutside(reference: Omit<Reference, 'role'>, what: string):
   return standsBelow(reference.path, folder) ? null : `${what} must not lead out of the folder of its image`;
 }
 
+/** `policy`, and the file at `named` besides: somebody has named it himself. */
+export function allowing(policy: GatePolicy, named: string): GatePolicy {
+  const known = path.resolve(named);
+  return {
+    ...policy,
+    refuse: (reference) => (path.resolve(reference.path) === known ? null : policy.refuse(reference)),
+  };
+}
+
 /** Follows nothing: an image that names another file is refused. */
 export const followNothing: GatePolicy = {
   maxDepth: 1,

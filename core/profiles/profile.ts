@@ -20,7 +20,6 @@ export type Demand =
   | { readonly kind: 'exact-size' }
   | { readonly kind: 'no-backing' }
   | { readonly kind: 'no-data-file' }
-  | { readonly kind: 'no-encryption' }
   /** No volume in the guest is encrypted. */
   | { readonly kind: 'no-guest-encryption' }
   | { readonly kind: 'adapter'; readonly allowed: readonly string[] }

@@ -26,7 +26,6 @@ const sentences: Readonly<Record<DemandKind, (found: string | number | null, exp
     `the footer says ${size(found)}, the disk by its geometry has ${size(expected)}: the platform would see another size`,
   'no-backing': (found) => `it is an overlay over ${found}, which would be missing`,
   'no-data-file': (found) => `its data lies in another file, ${found}`,
-  'no-encryption': () => 'the image is encrypted',
   'no-guest-encryption': (found) => `a volume in the guest is encrypted (${found})`,
   adapter: (found, expected) => `its adapter is ${found ?? 'not stated'}; better: ${expected}`,
   'not-sparse': () => 'the file is sparse or compressed on this volume',

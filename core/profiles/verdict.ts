@@ -114,8 +114,6 @@ function lookAt(demand: Demand, facts: DiskFacts): Miss | null | 'unknown' {
       return facts.backing === null ? null : { found: facts.backing, expected: 'none' };
     case 'no-data-file':
       return facts.dataFile === null ? null : { found: facts.dataFile, expected: 'none' };
-    case 'no-encryption':
-      return facts.encrypted ? { found: 'encrypted', expected: 'none' } : null;
     case 'adapter':
       return facts.adapter !== null && demand.allowed.includes(facts.adapter)
         ? null
@@ -203,7 +201,6 @@ const converted: readonly DemandKind[] = [
   'exact-size',
   'no-backing',
   'no-data-file',
-  'no-encryption',
   'adapter',
   'not-sparse',
 ];

@@ -1,19 +1,24 @@
 // Everything that crosses to a window, once: each call with the shape of what it takes and the type of what it gives.
 import { eventIterator, oc, type as output } from '@orpc/contract';
 import * as v from 'valibot';
+import type { LastVerb } from '../block/journal/take-back.ts';
 import type { Annotation } from '../bytes/struct.ts';
 import type { Datastore } from '../catalogue/datastores.ts';
 import type { KeptFinding } from '../catalogue/findings.ts';
-import type { ImageEntry, ImageRecord } from '../catalogue/images.ts';
+import type { BrokenBelow, ImageEntry, ImageRecord } from '../catalogue/images.ts';
 import type { Candidate, Edge } from '../catalogue/lineage.ts';
 import type { Problem } from '../catalogue/problems.ts';
 import type { WireError } from '../errors/image-error.ts';
-import type { OptionRow, Region } from '../formats/driver.ts';
+import type { FactTree, OptionRow, Region } from '../formats/driver.ts';
+import type { TakenBack } from '../block/journal/take-back.ts';
 import type { CheckResult } from '../operations/check.ts';
 import type { CompactResult } from '../operations/compact.ts';
 import { patternKinds } from '../operations/find-pattern.ts';
+import type { CompareResult } from '../operations/compare.ts';
+import type { DigestResult } from '../operations/digest.ts';
 import type { ImageInfo } from '../operations/info.ts';
 import type { ListedReference } from '../formats/references.ts';
+import type { Verb } from './format-facts.ts';
 import { gateRules, mostDecisions, type KeptGate } from './kept-gate.ts';
 import type { DiskFacts } from '../profiles/disk-facts.ts';
 import type { ProfilePlan } from '../profiles/plan.ts';
@@ -22,21 +27,27 @@ import type { ProfileFinding, ProfileVerdict } from '../profiles/verdict.ts';
 import { filePath, imageArgument } from './jobs/image-argument.ts';
 import type { JobNews } from './jobs/job-host.ts';
 import type { JobLine, JobRecord } from './jobs/job-store.ts';
-import type { WorkName, WorkParams } from './jobs/works.ts';
+import type { WorkFacts, WorkName, WorkParams } from './jobs/works.ts';
 import { fileLayers, guestLayers, type MapLayer } from './map/classes.ts';
 import type { MapPlace } from './map/image-map.ts';
+import type { ShellCallInput, ShellCallName, ShellCallOutput, ShellInPage, ShellRequest } from './shell.ts';
 
 export type {
+  BrokenBelow,
   CheckResult,
   CompactResult,
+  CompareResult,
   Datastore,
+  DigestResult,
   Edge,
+  FactTree,
   ImageEntry,
   ImageInfo,
   ImageRecord,
   JobLine,
   JobNews,
   KeptGate,
+  LastVerb,
   ListedReference,
   MapLayer,
   MapPlace,
@@ -46,7 +57,10 @@ export type {
   ProfileFinding,
   ProfilePlan,
   ProfileVerdict,
+  TakenBack,
+  Verb,
   WireError,
+  WorkFacts,
 };
 
 /** A job with the sentence of its error. */
@@ -57,9 +71,6 @@ export interface JobEntry extends JobRecord {
 
 /** What lists of images can be put in order by. */
 export const imageOrders = ['path', 'format', 'virtualSize', 'allocated', 'changed'] as const;
-
-/** What lists of images can be narrowed to: nothing is wrong, something is, changed without being closed, not there any more. */
-export const imageHealths = ['ok', 'problem', 'dirty', 'gone'] as const;
 
 /** The program behind the window. */
 export interface About {
@@ -88,6 +99,17 @@ export interface FolderPage {
   readonly total: number;
 }
 
+/** Where a file is or would be made: what is free there, and what it lies in. Bytes. */
+export interface Room {
+  /** The folder that was asked, or the nearest above that is there. */
+  readonly folder: string;
+  readonly free: number;
+  readonly total: number;
+  readonly datastore: { readonly id: string; readonly name: string } | null;
+  /** Null: not known, or no limit that anybody meets. */
+  readonly largestFile: number | null;
+}
+
 /** What a form for a format is drawn from. */
 export interface FormatFacts {
   readonly id: string;
@@ -100,6 +122,18 @@ export interface FormatFacts {
   readonly canRepair: boolean;
   /** It keeps dirty bitmaps. */
   readonly hasBitmaps: boolean;
+  /** A conversion can compress into it: always, or in one of its subformats. */
+  readonly canCompress: boolean;
+  /** It is made by a conversion only: there is no empty one, and none is changed in place. */
+  readonly onlyConverted: boolean;
+  /** Values of its option `subformat`, the default first; none where it has no such option. */
+  readonly subformats: readonly {
+    readonly name: string;
+    readonly canCompress: boolean;
+    readonly hasBacking: boolean;
+  }[];
+  /** What can be done to its images. */
+  readonly verbs: readonly Verb[];
   readonly options: readonly OptionRow[];
   /** What can be changed of an image that is there. */
   readonly amendOptions: readonly OptionRow[];
@@ -219,6 +253,10 @@ export const contract = {
     about: oc.output(output<About>()),
     formats: oc.output(output<readonly FormatFacts[]>()),
     folder: oc.input(v.strictObject({ path: v.nullable(filePath), offset, limit })).output(output<FolderPage>()),
+    /** `path` need not be there yet. */
+    space: oc.input(v.strictObject({ path: filePath })).output(output<Room>()),
+    /** What a job can be, and what it is asked with: for doing one thing to many images. */
+    works: oc.output(output<readonly WorkFacts[]>()),
   },
   gate: {
     get: oc.output(output<KeptGate>()),
@@ -253,9 +291,6 @@ export const contract = {
           tag: v.nullable(name),
           text: v.nullable(v.string()),
           problems: v.boolean(),
-          /** Only those that others stand on. */
-          hasChildren: v.optional(v.boolean(), false),
-          health: v.optional(v.nullable(v.picklist(imageHealths)), null),
           /** By datastore and path unless another is asked for. */
           order: v.optional(v.picklist(imageOrders), 'path'),
           descending: v.optional(v.boolean(), false),
@@ -283,6 +318,10 @@ export const contract = {
       .output(output<{ readonly edges: readonly Edge[]; readonly total: number }>()),
     /** What the last check of the catalogue found, the first ones. */
     findings: oc.input(v.strictObject({ id: name })).output(output<readonly KeptFinding[]>()),
+    /** Tags and how many images have them, the most used first. */
+    tags: oc.output(output<readonly { readonly tag: string; readonly images: number }[]>()),
+    /** The verb that the work `undo` would take back in the image at `path`, from a quick look; null: there is none. */
+    undo: oc.input(v.strictObject({ path: filePath })).output(output<LastVerb | null>()),
     /** What it would pull in. Nothing is opened that is not allowed; `gate/ask` from a session or a job is what this is asked after. */
     references: oc.input(v.strictObject({ image: imageArgument, secrets })).output(output<ImageReferences>()),
     parents: oc.input(v.strictObject({ id: name })).output(output<readonly Candidate[]>()),
@@ -409,4 +448,4 @@ export const contract = {
 };
 
 export type Contract = typeof contract;
-export type { WorkName, WorkParams };
+export type { ShellCallInput, ShellCallName, ShellCallOutput, ShellInPage, ShellRequest, WorkName, WorkParams };

@@ -3,7 +3,9 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fromSystem } from '../errors/image-error.ts';
-import type { FolderPage } from './contract.ts';
+import { leadsTo, standsBelow } from '../block/host/names.ts';
+import type { Datastore } from '../catalogue/datastores.ts';
+import type { FolderPage, Room } from './contract.ts';
 import { isWithin, requireWithin, type Fence } from './fence.ts';
 
 /** Lists `folder`; null: the home folder, or the first one that may be reached. Throws `access/outside`, `storage/open`. */
@@ -28,6 +30,26 @@ export function listFolder(fence: Fence, folder: string | null, offset: number, 
       .map((entry) => ({ ...entry, ...factsOf(path.join(wanted, entry.name)) })),
     total: known.length,
   };
+}
+
+/** The room where `file` is, or would be made. Throws `access/outside`, `storage/open`. */
+export function roomAt(fence: Fence, stores: readonly Datastore[], file: string): Room {
+  let folder = path.resolve(file);
+  requireWithin(fence, folder);
+  while (statOf(folder)?.isDirectory() !== true && path.dirname(folder) !== folder) folder = path.dirname(folder);
+  try {
+    const { blocks, bavail, bsize } = fs.statfsSync(folder);
+    const store = stores.find(({ path: root }) => standsBelow(folder, root) || leadsTo(folder)?.path === root);
+    return {
+      folder,
+      free: bavail * bsize,
+      total: blocks * bsize,
+      datastore: store === undefined ? null : { id: store.id, name: store.name },
+      largestFile: store?.capabilities?.maxFileSize ?? null,
+    };
+  } catch (error) {
+    throw fromSystem('storage/open', error, { file: folder });
+  }
 }
 
 type Kind = FolderPage['entries'][number]['kind'];

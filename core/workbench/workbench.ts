@@ -1,6 +1,7 @@
 // The program behind the window: one handler for each call of the contract.
 import { implement, ORPCError } from '@orpc/server';
 import os from 'node:os';
+import { lastVerb } from '../block/journal/take-back.ts';
 import type { Catalogue } from '../catalogue/catalogue.ts';
 import {
   addDatastore,
@@ -10,27 +11,27 @@ import {
   renameDatastore,
   setAlert,
 } from '../catalogue/datastores.ts';
-import { countImages, listImages, resolveImage, writeNote, writeTags } from '../catalogue/images.ts';
+import { countImages, listImages, listTags, resolveImage, writeNote, writeTags } from '../catalogue/images.ts';
 import { findingsOf } from '../catalogue/findings.ts';
 import { allEdges, dependentsOf, findParent } from '../catalogue/lineage.ts';
 import { listProblems } from '../catalogue/problems.ts';
 import { ImageError } from '../errors/image-error.ts';
 import { errorCodes } from '../errors/messages.ts';
-import type { FormatDriver } from '../formats/driver.ts';
 import { allDrivers } from '../formats/registry.ts';
 import { profiles as allProfiles } from '../profiles/profiles.ts';
 import { patternBytes } from '../operations/find-pattern.ts';
-import { contract, type FormatFacts, type JobEntry } from './contract.ts';
+import { contract, type JobEntry } from './contract.ts';
 import { requireWithin, type Fence } from './fence.ts';
+import { factsOf } from './format-facts.ts';
 import { decide, readGate, writeGate } from './kept-gate.ts';
 import { Scope } from './scope.ts';
-import { listFolder } from './folders.ts';
+import { listFolder, roomAt } from './folders.ts';
 import { ImageHost } from './images/image-host.ts';
 import type { MapAnswer } from './images/image-thread.ts';
 import { CatalogueKeeper } from './keep-current.ts';
 import { JobHost, type JobNews } from './jobs/job-host.ts';
 import type { JobRecord } from './jobs/job-store.ts';
-import { isWork } from './jobs/works.ts';
+import { isWork, workFacts } from './jobs/works.ts';
 
 export interface WorkbenchOptions {
   readonly catalogue: Catalogue;
@@ -101,6 +102,8 @@ function makeRouter(
         home: fence.roots?.[0] ?? os.homedir(),
       })),
       formats: program.formats.handler(() => allDrivers().map(factsOf)),
+      space: program.space.handler(({ input }) => roomAt(fence, scope.datastores(), input.path)),
+      works: program.works.handler(() => workFacts()),
       folder: program.folder.handler(({ input }) => listFolder(fence, input.path, input.offset, input.limit)),
     },
     gate: {
@@ -168,6 +171,11 @@ function makeRouter(
         return { edges: edges.slice(input.offset, input.offset + input.limit), total: edges.length };
       }),
       findings: image.findings.handler(({ input }) => findingsOf(catalogue, scope.image(input.id))),
+      tags: image.tags.handler(() => listTags(catalogue, scope.ids())),
+      undo: image.undo.handler(({ input }) => {
+        requireWithin(fence, input.path);
+        return lastVerb(input.path);
+      }),
       references: image.references.handler(({ input }) => images.references(input.image, input.secrets)),
       parents: image.parents.handler(({ input }) =>
         findParent(catalogue, scope.image(input.id)).filter(({ imageId }) => scope.sees(imageId)),
@@ -235,22 +243,6 @@ function makeRouter(
       }),
     },
   });
-}
-
-function factsOf(driver: FormatDriver): FormatFacts {
-  return {
-    id: driver.id,
-    label: driver.label,
-    extensions: driver.extensions,
-    canCreate: driver.create !== undefined,
-    hasBacking: driver.hasBacking,
-    hasSnapshots: driver.snapshots?.create !== undefined,
-    canCheck: driver.check !== undefined,
-    canRepair: driver.repair !== undefined,
-    hasBitmaps: driver.dirtyBitmaps !== undefined,
-    options: driver.options.filter(({ hidden }) => hidden !== true),
-    amendOptions: (driver.amendOptions ?? []).filter(({ hidden }) => hidden !== true),
-  };
 }
 
 /** A job of an older program may have failed with a code that is gone: its sentence is the code then. */

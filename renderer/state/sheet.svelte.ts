@@ -5,7 +5,7 @@ import { t } from '../text/message.svelte.ts';
 import { toast } from '../ui/toasts.svelte.ts';
 import { nameImage, type NamedImage } from './image-argument.ts';
 import { isOver, jobs, startJob, steerJob, tellEnd, whenMoving, whenOver } from './jobs.svelte.ts';
-import { closeSheet, sheets, type OpenSheet, type Preset, type SheetImage } from './sheets.svelte.ts';
+import { closeSheet, sheets, type OpenSheet, type Preset, type SheetImage, type SheetKind } from './sheets.svelte.ts';
 
 /** Codes of a refusal because others read through the image. */
 const dependentsCodes = ['in-place/dependents', 'image/has-dependents'];
@@ -13,6 +13,7 @@ const dependentsCodes = ['in-place/dependents', 'image/has-dependents'];
 export class Sheet<Image extends SheetImage | null> {
   readonly image: Image;
   readonly preset: Preset;
+  readonly kind: SheetKind | null;
   readonly #open: OpenSheet | null;
   passphrase = $state('');
   /** Do it although images stand on this one. */
@@ -28,6 +29,7 @@ export class Sheet<Image extends SheetImage | null> {
   constructor(open: OpenSheet | null, image: Image) {
     this.#open = open;
     this.image = image;
+    this.kind = open?.kind ?? null;
     this.preset = open?.preset ?? {};
   }
 

@@ -44,6 +44,8 @@ export interface Preset {
   readonly datastore?: string;
   /** The second image of a comparison, or the layer below of an overlay. */
   readonly other?: string;
+  /** The folder that is to become a datastore. */
+  readonly folder?: string;
   /** The images of a batch. */
   readonly images?: readonly SheetImage[];
 }

@@ -28,3 +28,10 @@ export function withSuffix(path: string, suffix: string): string {
   const [, stem = name, ending = ''] = /^(.+?)(\.[^.]{1,8})?$/.exec(name) ?? [];
   return join(folderOf(path), `${stem}${suffix}${ending}`);
 }
+
+/** The name of `file` as an image at `from` records it: relative where it lies in the same folder or below, so that both can move together. */
+export function seenFrom(from: string, file: string): string {
+  const folder = folderOf(from);
+  const within = join(folder, '');
+  return file.startsWith(within) && file.length > within.length ? file.slice(within.length) : file;
+}

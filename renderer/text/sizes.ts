@@ -1,16 +1,14 @@
 // Bytes, rates, times and dates in words, in the language of the window.
-import { settings, shownLanguage } from '../state/settings.svelte.ts';
+import { shownLanguage } from '../state/settings.svelte.ts';
 
-const binary = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
-const decimal = ['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'];
+const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
 
-/** Three significant digits: `1.25 GiB`, or `1.34 GB` where decimal units are wanted. */
+/** Three significant digits: `1.25 GiB`. */
 export function sizeText(bytes: number): string {
-  const [units, step] = settings.units === 'decimal' ? [decimal, 1000] : [binary, 1024];
   let unit = 0;
   let value = bytes;
   while (value >= 999.5 && unit < units.length - 1) {
-    value /= step;
+    value /= 1024;
     unit += 1;
   }
   const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;

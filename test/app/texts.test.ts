@@ -17,22 +17,7 @@ const sources = fs
   .map((name) => ({ name, text: fs.readFileSync(path.join(renderer, name), 'utf8') }));
 
 /** Keys that are made of what the engine says. */
-const made = [
-  'work.',
-  'phase.',
-  'state.',
-  'edge.',
-  'severity.',
-  'option.',
-  'problem/',
-  'column.',
-  'filter.',
-  'gate.',
-  'palette.',
-  'role.',
-  'verdict.',
-  'storage.',
-];
+const made = ['work.', 'phase.', 'state.', 'edge.', 'severity.', 'option.', 'problem/', 'conflict.', 'verdict.'];
 const holes = (text: string): string[] => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name ?? '').sort();
 
 describe('the texts of the window', () => {

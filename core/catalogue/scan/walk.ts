@@ -78,10 +78,14 @@ function statFile(root: string, relative: string, isLink: boolean): Found | null
   }
 }
 
-/** What a file is now; null: it is not there, or cannot be asked about. Links are followed. */
+/**
+ * What a file or block device is now; null: it is not there, is something else (opening a pipe would wait for ever), or cannot be asked
+ * about. Links are followed.
+ */
 export function statFileNow(file: string): FileStat | null {
   try {
-    return statOf(fs.statSync(file, { bigint: true }));
+    const stat = fs.statSync(file, { bigint: true });
+    return stat.isFile() || stat.isBlockDevice() ? statOf(stat) : null;
   } catch {
     return null;
   }

@@ -29,6 +29,7 @@ export function ovaDriver(find: FindDriver): FormatDriver {
     open: (storage, request) => openOva(storage, request, find),
     create: (request) => createOva(request, find),
     onlyConverted: true,
+    compresses: true,
     identity(node) {
       const { chosen } = ours(node);
       if (chosen === null || chosen.node === null) return { disk: null, options: {} };

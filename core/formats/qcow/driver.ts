@@ -59,6 +59,7 @@ export const qcow: FormatDriver = {
   label: 'qcow (version 1)',
   extensions: ['qcow', 'img'],
   hasBacking: true,
+  compresses: true,
   options: qcowOptions,
   probe(head) {
     if (head.length < header.size) return false;

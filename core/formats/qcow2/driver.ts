@@ -122,6 +122,7 @@ export const qcow2: FormatDriver = {
   label: 'qcow2',
   extensions: ['qcow2', 'qcow', 'img'],
   hasBacking: true,
+  compresses: true,
   holesInData: (node) => hasUnwrittenSpace(stateOf(node)),
   options: qcow2Options,
   probe(head) {

@@ -57,6 +57,7 @@ export const vhd: FormatDriver = {
   label: 'VHD',
   extensions: ['vhd', 'vpc', 'avhd'],
   hasBacking: true,
+  wholeSubformats: ['fixed'],
   options,
   /**
    * By the copy of the footer at the start, or by a sound footer at the end. This driver is asked before the others: the start of a

@@ -80,6 +80,7 @@ export const vhdx: FormatDriver = {
   label: 'VHDX',
   extensions: ['vhdx', 'avhdx'],
   hasBacking: true,
+  wholeSubformats: ['fixed'],
   options,
   probe: (head) => Buffer.from(head.subarray(0, 8)).toString('latin1') === 'vhdxfile',
   open: openVhdx,

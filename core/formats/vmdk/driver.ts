@@ -29,6 +29,8 @@ export const vmdk: FormatDriver = {
   label: 'VMware VMDK',
   extensions: ['vmdk'],
   hasBacking: true,
+  compresses: ['streamOptimized'],
+  wholeSubformats: ['monolithicFlat', 'twoGbMaxExtentFlat', 'vmfs'],
   options: optionRows,
   probe: probeVmdk,
   open: openVmdk,

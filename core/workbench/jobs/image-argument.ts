@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import type { SecretSource } from '../../block/crypto/secret.ts';
 import { followAll, followFiles, followNothing, followSameFolder, type GatePolicy } from '../../formats/gate.ts';
+import type { Finding } from '../../formats/driver.ts';
 import type { OpenOptions } from '../../formats/open.ts';
 import { fenced, type Fence } from '../fence.ts';
 import { keptPolicy, type KeptGate } from '../kept-gate.ts';
@@ -63,6 +64,8 @@ export interface Surroundings {
   readonly secrets: Readonly<Record<string, string>>;
   readonly fence: Fence;
   readonly gate: KeptGate;
+  /** Hears what is mended in an image that its last writer did not close, when a job opens it to change it. */
+  readonly log?: (text: string) => void;
 }
 
 /** The options to open `image` with; `named` as in `policyOf`. */
@@ -72,7 +75,13 @@ export function optionsOf(
   named: readonly string[] = [],
 ): OpenOptions {
   const { format, secret } = image;
-  return { format, policy: policyOf(image, surroundings, named), secret: secretsOf(surroundings.secrets, secret) };
+  const { secrets, log } = surroundings;
+  return {
+    format,
+    policy: policyOf(image, surroundings, named),
+    secret: secretsOf(secrets, secret),
+    ...(log === undefined ? {} : { tell: ({ text }: Finding) => log(text) }),
+  };
 }
 
 /** Answers with the passphrase that an image asks for by name, or with that called `fallback` where it names none. */

@@ -1,4 +1,5 @@
 // The thread of one job: runs one piece of work, tells how far it is, ends.
+import { listenToJournals } from '../../block/journal/notices.ts';
 import { parentPort, workerData } from 'node:worker_threads';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
 import type { Job, Progress } from '../../job.ts';
@@ -51,6 +52,7 @@ function threadJob(control: ControlWords, say: (message: ThreadMessage) => void)
 
 async function perform(task: ThreadTask, say: (message: ThreadMessage) => void): Promise<ThreadMessage> {
   try {
+    listenToJournals((notice) => say({ kind: 'log', text: notice.message }));
     const context = {
       job: threadJob(task.control, say),
       log: (text: string) => say({ kind: 'log', text }),

@@ -90,6 +90,47 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'a datastore', () => {
     expect(firstScan).toMatchObject({ added: images.length + 3, problems: 3 });
   });
 
+  it('says of every image what is wrong deeper in its chain', async () => {
+    const folder = path.join(root, 'deep');
+    fs.mkdirSync(folder);
+    const there = { cwd: folder };
+    mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', 'a.qcow2', '1M'], there);
+    for (const [below, above] of ['ab', 'bc', 'cd']) {
+      mustRun(
+        'qemu-img',
+        ['create', '-q', '-f', 'qcow2', '-b', `${below}.qcow2`, '-F', 'qcow2', `${above}.qcow2`],
+        there,
+      );
+    }
+    const deep = openCatalogue(path.join(folder, 'own.db'));
+    addDatastore(deep, { path: folder, name: 'deep' });
+    const below = async (): Promise<unknown[]> => {
+      await scan(deep, { datastore: 'deep' }, silentJob);
+      return listImages(deep).map(({ path: name, parentState, brokenBelow }) => [
+        name,
+        parentState,
+        brokenBelow === null ? null : [path.basename(brokenBelow.file), brokenBelow.state],
+      ]);
+    };
+    expect((await below()).map((row) => (row as unknown[])[2])).toEqual([null, null, null, null]);
+    fs.renameSync(path.join(folder, 'a.qcow2'), path.join(root, 'a.kept'));
+    const missing = await below();
+    expect(missing.filter((row) => (row as unknown[])[0] !== 'a.qcow2')).toEqual([
+      ['b.qcow2', 'missing', null],
+      ['c.qcow2', 'whole', ['b.qcow2', 'missing']],
+      ['d.qcow2', 'whole', ['b.qcow2', 'missing']],
+    ]);
+    fs.renameSync(path.join(root, 'a.kept'), path.join(folder, 'a.qcow2'));
+    fs.writeFileSync(path.join(folder, 'b.qcow2'), 'QFI\xfb broken', 'latin1');
+    expect((await below()).find((row) => (row as unknown[])[0] === 'd.qcow2')).toEqual([
+      'd.qcow2',
+      'whole',
+      ['b.qcow2', 'unreadable'],
+    ]);
+    deep.close();
+    fs.rmSync(folder, { recursive: true });
+  });
+
   it('counts what the images take as the file system does', () => {
     const files = ['split.vmdk', 'split-f001.vmdk'].map((name) => fs.statSync(path.join(store, name)).blocks * 512);
     const split = imageRecord(catalogue, idOf('split.vmdk'));

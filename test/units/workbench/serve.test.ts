@@ -2,7 +2,7 @@
 import { createORPCClient } from '@orpc/client';
 import { RPCLink } from '@orpc/client/websocket';
 import type { ContractRouterClient } from '@orpc/contract';
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import http from 'node:http';
@@ -180,6 +180,34 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     }
   });
 
+  it('says what there is room for, and what can be done', async () => {
+    const room = await client.program.space({ path: path.join(store, 'not', 'yet', 'there.raw') });
+    const [free, total] = execFileSync('df', ['-B1', '--output=avail,size', store])
+      .toString()
+      .trim()
+      .split(/\s+/)
+      .slice(-2);
+    expect(room).toMatchObject({ folder: store, total: Number(total), datastore: null });
+    expect(Math.abs(room.free - Number(free))).toBeLessThan(2 ** 30);
+    await expect(client.program.space({ path: root })).rejects.toMatchObject({ data: { code: 'access/outside' } });
+    const facts = await client.program.works();
+    expect(facts.find(({ name }) => name === 'convert')).toMatchObject({
+      changes: true,
+      makesFile: true,
+      subject: { param: 'source', by: 'argument' },
+    });
+    expect(facts.find(({ name }) => name === 'check-image')).toMatchObject({
+      changes: false,
+      makesFile: false,
+      subject: { param: 'image', by: 'id' },
+      params: [
+        { name: 'image', optional: false },
+        { name: 'allow', optional: true },
+      ],
+    });
+    expect(facts.find(({ name }) => name === 'check')?.changes).toBeNull();
+  });
+
   it('keeps datastores and images', async () => {
     await expect(client.datastores.add({ path: root, name: null })).rejects.toMatchObject({
       data: { code: 'access/outside' },
@@ -208,6 +236,8 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
         tags: ['x'],
       },
     );
+    expect(await client.images.tags()).toEqual([{ tag: 'x', images: 1 }]);
+    expect(await client.images.undo({ path: path.join(store, 'disk.raw') })).toBeNull();
     expect((await client.images.show({ id: base })).childList).toHaveLength(1);
     const top = await client.images.find({ text: 'top.qcow2' });
     expect(await client.images.dependents({ id: base })).toEqual([top.id]);
@@ -311,6 +341,19 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     expect(seen.some((one) => one.kind === 'state' && one.state === 'done')).toBe(true);
     listening.abort();
     await news;
+    const grow = { bytes: 65536, by: 'plus', preallocation: 'off', shrink: false, fixGpt: false, force: true };
+    const grown = await client.jobs.start({ work: 'resize', params: { image: image('disk.raw'), ...grow } });
+    expect(await over(grown.id)).toMatchObject({ state: 'done' });
+    expect(await client.images.undo({ path: path.join(store, 'disk.raw') })).toMatchObject({
+      verb: 'resize',
+      together: [],
+    });
+    const back = await client.jobs.start({
+      work: 'undo',
+      params: { image: image('disk.raw'), dryRun: false, force: true },
+    });
+    expect(await over(back.id)).toMatchObject({ state: 'done' });
+    expect(fs.statSync(path.join(store, 'disk.raw')).size).toBe(8388608);
     await expect(
       client.jobs.start({ work: 'convert', params: { ...params, target: path.join(root, 'out.raw') } }),
     ).rejects.toMatchObject({ data: { code: 'access/outside' } });

@@ -95,6 +95,16 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'works', () => {
     });
     const compared = { first: image('before.raw'), second: image('top.qcow2'), strict: false };
     expect(await succeed('compare', compared)).toMatchObject({ verdict: 'identical' });
+    const measured = { source: image('top.qcow2'), snapshot: null, size: null, format: 'vhdx', options: {} };
+    const needed = JSON.parse(
+      mustRun('qemu-img', ['measure', '--output=json', '-O', 'qcow2', 'top.qcow2'], at),
+    ) as object;
+    expect(await succeed('measure', { ...measured, format: 'qcow2' })).toMatchObject({
+      required: (needed as { required: number }).required,
+    });
+    expect(await job('measure', { ...measured, format: 'nonsense' })).toMatchObject({
+      error: { code: 'format/unknown-output' },
+    });
     const resize = { bytes: MiB, by: 'plus', preallocation: 'off', shrink: false, fixGpt: false, force: false };
     expect(await succeed('resize', { image: image('top.qcow2'), ...resize })).toMatchObject({ size: 9 * MiB });
   });

@@ -12,18 +12,21 @@ import { relink } from '../../../catalogue/relink.ts';
 import { placeOf } from '../../../catalogue/reread.ts';
 import { scan } from '../../../catalogue/scan/scan.ts';
 import { digestAlgorithms } from '../../../operations/digest.ts';
-import { requireWithin } from '../../fence.ts';
+import { fenced, requireWithin } from '../../fence.ts';
+import { keptPolicy } from '../../kept-gate.ts';
+import { allow } from '../image-argument.ts';
 import { work, type WorkContext } from './work.ts';
 
 const id = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
 const place = v.pipe(v.string(), v.minLength(1), v.maxLength(4096));
 
-/** Opens the catalogue in this thread for as long as the work lasts. */
+/** Opens the catalogue in this thread for as long as the work lasts. `once`: files that its images may pull in this time. */
 async function withCatalogue<Result>(
-  { catalogue: file }: WorkContext,
+  { catalogue: file, fence, gate }: WorkContext,
   work: (catalogue: Catalogue) => Result | Promise<Result>,
+  once: readonly string[] = [],
 ): Promise<Result> {
-  const catalogue = openCatalogue(file);
+  const catalogue = openCatalogue(file, fenced(keptPolicy(gate, once), fence));
   try {
     return await work(catalogue);
   } finally {
@@ -46,20 +49,28 @@ export const worksOnCatalogue = {
     }),
   ),
   'digest-image': work(
-    v.strictObject({ image: id, algorithm: v.picklist(digestAlgorithms) }),
+    v.strictObject({ image: id, algorithm: v.picklist(digestAlgorithms), allow }),
     false,
     nowhere,
-    ({ image, algorithm }, context) =>
-      withCatalogue(context, (catalogue) => {
-        requireImage(catalogue, image, context);
-        return digestImage(catalogue, image, algorithm, context.job);
-      }),
+    ({ image, algorithm, allow: once }, context) =>
+      withCatalogue(
+        context,
+        (catalogue) => {
+          requireImage(catalogue, image, context);
+          return digestImage(catalogue, image, algorithm, context.job);
+        },
+        once,
+      ),
   ),
-  'check-image': work(v.strictObject({ image: id }), false, nowhere, ({ image }, context) =>
-    withCatalogue(context, (catalogue) => {
-      requireImage(catalogue, image, context);
-      return checkImage(catalogue, image, context.job);
-    }),
+  'check-image': work(v.strictObject({ image: id, allow }), false, nowhere, ({ image, allow: once }, context) =>
+    withCatalogue(
+      context,
+      (catalogue) => {
+        requireImage(catalogue, image, context);
+        return checkImage(catalogue, image, context.job);
+      },
+      once,
+    ),
   ),
   relink: work(
     v.strictObject({ image: id, parent: v.nullable(id), force: v.boolean() }),
@@ -79,14 +90,18 @@ export const worksOnCatalogue = {
     }),
   ),
   clone: work(
-    v.strictObject({ image: id, target: place, format: v.nullable(v.string()) }),
+    v.strictObject({ image: id, target: place, format: v.nullable(v.string()), allow }),
     true,
     nowhere,
-    ({ image, target, format }, context) =>
-      withCatalogue(context, async (catalogue) => {
-        requireImage(catalogue, image, context);
-        return placeOf(catalogue, await cloneImage(catalogue, image, target, format, context.job));
-      }),
+    ({ image, target, format, allow: once }, context) =>
+      withCatalogue(
+        context,
+        async (catalogue) => {
+          requireImage(catalogue, image, context);
+          return placeOf(catalogue, await cloneImage(catalogue, image, target, format, context.job));
+        },
+        once,
+      ),
   ),
   delete: work(v.strictObject({ image: id, force: v.boolean() }), true, nowhere, ({ image, force }, context) =>
     withCatalogue(context, (catalogue) => {
@@ -104,17 +119,32 @@ export const worksOnCatalogue = {
     }),
   ),
   migrate: work(
-    v.strictObject({ image: id, datastore: id, folder: place, format: v.nullable(v.string()), chain: v.boolean() }),
+    v.strictObject({
+      image: id,
+      datastore: id,
+      folder: place,
+      format: v.nullable(v.string()),
+      chain: v.boolean(),
+      allow,
+    }),
     true,
     nowhere,
-    (params, context) =>
-      withCatalogue(context, (catalogue) => {
-        requireImage(catalogue, params.image, context);
-        requireWithin(context.fence, findDatastore(catalogue, params.datastore).path);
-        return migrate(catalogue, params, context.job);
-      }),
+    ({ allow: once, ...params }, context) =>
+      withCatalogue(
+        context,
+        (catalogue) => {
+          requireImage(catalogue, params.image, context);
+          requireWithin(context.fence, findDatastore(catalogue, params.datastore).path);
+          return migrate(catalogue, params, context.job);
+        },
+        once,
+      ),
   ),
-  'resume-migration': work(v.strictObject({ migration: id }), true, nowhere, ({ migration }, context) =>
-    withCatalogue(context, (catalogue) => resumeMigration(catalogue, migration, context.job)),
+  'resume-migration': work(
+    v.strictObject({ migration: id, allow }),
+    true,
+    nowhere,
+    ({ migration, allow: once }, context) =>
+      withCatalogue(context, (catalogue) => resumeMigration(catalogue, migration, context.job), once),
   ),
 } as const;

@@ -13,6 +13,7 @@ import { compact } from '../../../operations/compact.ts';
 import { compare } from '../../../operations/compare.ts';
 import { convert } from '../../../operations/convert.ts';
 import { create } from '../../../operations/create.ts';
+import { measure } from '../../../operations/measure.ts';
 import { overlay } from '../../../operations/overlay.ts';
 import { rebase } from '../../../operations/rebase.ts';
 import { resize } from '../../../operations/resize.ts';
@@ -164,6 +165,30 @@ export const worksOnImages = {
     ({ image }) => [image.path],
     ({ image, algorithm }, context) =>
       digest({ path: image.path, options: optionsOf(image, context), algorithm }, context.job),
+  ),
+  /** Bytes that a conversion would need, with the same words as `convert`. */
+  measure: work(
+    v.strictObject({
+      source: v.nullable(imageArgument),
+      snapshot: v.nullable(v.string()),
+      /** Of an empty disk; null with a source. */
+      size: v.nullable(byteCount),
+      format: v.string(),
+      options: optionValues,
+    }),
+    false,
+    ({ source }) => (source === null ? [] : [source.path]),
+    ({ source, snapshot, size, format, options }, context) =>
+      measure(
+        {
+          source: source === null ? null : { path: source.path, options: optionsOf(source, context), snapshot },
+          size: size ?? 0,
+          format,
+          options,
+          secret: secretsOf(context.secrets, source?.secret ?? null),
+        },
+        context.job,
+      ),
   ),
   resize: work(
     v.strictObject({

@@ -8,7 +8,7 @@ import type { KeptGate } from '../../kept-gate.ts';
 export interface WorkContext {
   readonly job: Job;
   /** A line for the job's log. */
-  log(text: string): void;
+  readonly log: (text: string) => void;
   readonly secrets: Readonly<Record<string, string>>;
   readonly fence: Fence;
   /** What was decided about references of images. */
@@ -21,6 +21,8 @@ export interface Work<Schema extends v.GenericSchema> {
   readonly params: Schema;
   /** The files it is told to read and write: they must lie within the fence, and works on one slow device wait for each other. */
   files(params: v.InferOutput<Schema>): readonly string[];
+  /** Whether it writes to images, before anybody knows with what it is asked; null: that depends on it. */
+  readonly always: boolean | null;
   /** It writes to images. */
   changes(params: v.InferOutput<Schema>): boolean;
   /** `params` have the shape. Its result is plain data and does not grow with the disk. */
@@ -37,6 +39,7 @@ export function work<Schema extends v.GenericSchema>(
   return {
     params,
     files,
+    always: typeof changes === 'boolean' ? changes : null,
     changes: typeof changes === 'boolean' ? () => changes : changes,
     run: (given, context) => run(v.parse(params, given), context),
   };

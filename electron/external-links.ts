@@ -1,0 +1,34 @@
+// Which addresses may be handed to the system's browser: sites that the program's own texts refer to, over HTTPS.
+import { shell } from 'electron';
+
+/** Where specifications and the rules of platforms are published. A name stands for itself, not for what lies below it. */
+const hosts: ReadonlySet<string> = new Set([
+  'cloud.google.com',
+  'docs.aws.amazon.com',
+  'docs.cloud.google.com',
+  'docs.openstack.org',
+  'docs.oracle.com',
+  'docs.redhat.com',
+  'docs.vmware.com',
+  'gitlab.com',
+  'knowledge.broadcom.com',
+  'learn.microsoft.com',
+  'pve.proxmox.com',
+  'qemu-project.gitlab.io',
+  'support.huawei.com',
+  'techdocs.broadcom.com',
+  'www.qemu.org',
+  'www.virtualbox.org',
+]);
+
+/** True for an address that the browser may be asked to show. */
+export function mayOpen(address: string): boolean {
+  if (!URL.canParse(address)) return false;
+  const { protocol, hostname, port, username, password } = new URL(address);
+  return protocol === 'https:' && hosts.has(hostname) && port === '' && username === '' && password === '';
+}
+
+/** Opens an allowed address outside; any other one is left alone. */
+export function openOutside(address: string): void {
+  if (mayOpen(address)) void shell.openExternal(address).catch(() => {}); // no browser: nothing to be done here
+}
