@@ -13,6 +13,7 @@ import { positionCoded } from '../position-coded.ts';
 import { scratchFolder } from '../scratch.ts';
 import { chosenSeed, SeededRandom } from '../seeded-random.ts';
 import { cannotKill, Copies } from './copies.ts';
+import { damage } from './damages.ts';
 import { withFailingFiles } from './failing-files.ts';
 import type { Order, Outcome } from './forking.ts';
 import type { Moment } from './kill-at.ts';
@@ -30,8 +31,8 @@ function killsOf(row: VerbRow): number {
 const checkedByQemu = ['qcow2', 'vmdk', 'vdi', 'vhdx'];
 
 /** What the guest sees: the size, and every 4 KiB that are not zeroes with their place. */
-function contentOf(file: string, format: string): string {
-  const { node } = openImage(file, { format });
+function contentOf(file: string, format: string, forRepair: boolean): string {
+  const { node } = openImage(file, { format, forRepair });
   const hash = createHash('sha256').update(String(node.size));
   try {
     for (const run of resolve(node)) {
@@ -96,20 +97,6 @@ function differing(folder: string, files: Files): string | null {
   return null;
 }
 
-/** Makes a qcow2 image need repair: a cluster that nobody refers to, or references that nobody counted. */
-function damage(file: string, how: string): void {
-  const bytes = fs.readFileSync(file);
-  const word = (offset: number): number => Number(bytes.readBigUInt64BE(offset) & 0x00ff_ffff_ffff_fe00n);
-  if (how === 'leak') {
-    const table = word(word(40));
-    bytes.fill(0, table + 8, table + 40);
-  } else {
-    const block = word(word(48));
-    bytes.fill(0, block + 20, block + 60);
-  }
-  fs.writeFileSync(file, bytes);
-}
-
 async function prepare(
   row: VerbRow,
   folder: string,
@@ -164,7 +151,7 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
         let steps = 0;
 
         const contents = (folder = work): string[] =>
-          row.images.map(({ file, format }) => contentOf(path.join(folder, file), format));
+          row.images.map(({ file, format }) => contentOf(path.join(folder, file), format, row.startsDamaged === true));
         const checks = (): ReturnType<typeof qemuCheck>[] =>
           row.images.map(({ file, format }) =>
             row.notForQemu === undefined ? qemuCheck(path.join(work, file), format) : null,
@@ -186,6 +173,8 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
           expect(count.result).toBe(0);
           steps = count.steps.length;
           fresh = contents();
+          // What could be read before a repair reads the same after it.
+          if (row.startsDamaged === true) expect(fresh).toEqual(old);
           after = filesIn(work);
           cleanliness = checks();
           for (const check of cleanliness) expect(check ?? { errors: 0 }).toMatchObject({ errors: 0 });
@@ -223,6 +212,7 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
             const format = row.images.find(({ file }) => file === imageOf(journal))?.format;
             openImage(path.join(work, imageOf(journal)), {
               writable: true,
+              forRepair: row.startsDamaged === true,
               ...(format === undefined ? {} : { format }),
             }).node.close();
           }

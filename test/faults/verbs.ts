@@ -57,6 +57,17 @@ function row(
   return { name: `${format}: ${name}`, images: [{ file: image, format }], prepare, argv, ...more };
 }
 
+/** A repair of a damage of `damages.ts`. */
+function repair(what: 'leaks' | 'all', format: FormatId, prepare: readonly Step[], how: string): VerbRow {
+  return row(
+    `check -r ${what}, ${how}`,
+    format,
+    [...prepare, ['damage', how]],
+    ['check', '-q', '-r', what, '-f', format, image],
+    { startsDamaged: true },
+  );
+}
+
 const someData = ['write -q -P 1 0 300k', 'write -q -P 2 700k 100k', 'write -q -P 3 1900k 148k'];
 const qcow2 = (options = 'cluster_size=4k'): Step[] => one('qcow2', options, '2M', ...someData);
 const snapshots: Step[] = [
@@ -260,12 +271,14 @@ export const verbRows: readonly VerbRow[] = [
     { notForQemu: 'qemu-img cannot open differencing VDIs' },
   ),
 
-  row('check -r leaks', 'qcow2', [...qcow2(), ['damage', 'leak']], ['check', '-q', '-r', 'leaks', image], {
-    startsDamaged: true,
-  }),
-  row('check -r all', 'qcow2', [...qcow2(), ['damage', 'refcounts']], ['check', '-q', '-r', 'all', image], {
-    startsDamaged: true,
-  }),
+  repair('leaks', 'qcow2', qcow2(), 'qcow2-leak'),
+  repair('all', 'qcow2', qcow2(), 'qcow2-refcounts'),
+  repair('all', 'vdi', one('vdi', '', '6M', ...someData, 'write -q -P 4 5M 64k'), 'vdi'),
+  repair('all', 'vpc', one('vpc', 'force_size=on', '6M', ...someData, 'write -q -P 4 5M 64k'), 'vpc'),
+  repair('all', 'vpc', one('vpc', 'subformat=fixed,force_size=on', '2M', ...someData), 'vpc-fixed'),
+  repair('all', 'vhdx', one('vhdx', '', '2M', ...someData), 'vhdx'),
+  repair('leaks', 'vmdk', one('vmdk', '', '2M', ...someData), 'vmdk-behind'),
+  repair('all', 'vmdk', one('vmdk', '', '2M', ...someData), 'vmdk'),
 ];
 
 /** The rows in three parts of about one length. */
