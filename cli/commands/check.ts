@@ -1,14 +1,16 @@
 // platter check.
 import { ImageError } from '../../core/errors/image-error.ts';
 import { check, type CheckParams, type CheckResult } from '../../core/operations/check.ts';
+import { relinkRepair, type Finding } from '../../core/formats/driver.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
 import { tellFinding } from '../finding.ts';
 import { cacheMode, nameImage } from '../image-options.ts';
 import { prettyJson, type Json } from '../json.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
+import { actsAsQemuImg } from '../level.ts';
 import { fixedDigits } from '../rounding.ts';
-import { CommandError, openFailure, outLine, UsageError } from '../print.ts';
+import { CommandError, err, openFailure, outLine, UsageError } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 
 export const spec = defineCommand({
@@ -57,6 +59,8 @@ export const spec = defineCommand({
 });
 
 const unsupported = 63;
+/** Findings that the JSON lists; all are counted. */
+const mostFindings = 1000;
 
 export async function run(args: Arguments<keyof typeof spec.options>): Promise<number> {
   const output = readOutput(args, (text) => new CommandError(text));
@@ -82,16 +86,20 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
   });
   const command = startJob({ lines: wantsLines(args) });
   let result: CheckResult;
+  let otherParent = false;
   try {
     const params: CheckParams = {
       path: named.path,
       options: named.options,
-      limit: 0,
+      limit: output === 'json' && !actsAsQemuImg ? mostFindings : 0,
       repair,
       onCopy,
       relink: args.has('relink'),
     };
-    result = await check(params, command.job, tellFinding);
+    result = await check(params, command.job, (finding) => {
+      otherParent ||= finding.repair === relinkRepair;
+      tellFinding(finding);
+    });
   } catch (error) {
     if (error instanceof ImageError && error.code === 'check/unsupported') {
       throw new CommandError(error.message, { exitCode: unsupported });
@@ -108,8 +116,17 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
       if (result.copy !== undefined) printCopy(result, result.copy);
     }
   }
+  if (otherParent && !args.has('relink') && !actsAsQemuImg) tellHowToRelink(named.name);
   if (result.errors > 0) throw new CommandError('Check failed');
   return result.corruptions > 0 ? 2 : result.leaks > 0 ? 3 : 0;
+}
+
+/** For a parent that has another identity now. Nobody can tell whether its content is the same. */
+function tellHowToRelink(name: string): void {
+  err(
+    `The parent is not the one that the image was made over, or has changed since. If its content is what the guest had, ` +
+      `'platter check -r all --relink ${name}' makes the image take it as it is now.\n`,
+  );
 }
 
 /** Counts of nothing are left out, as qemu-img does. */
@@ -133,9 +150,25 @@ function printJson(result: CheckResult, name: string): void {
       'check-errors': result.errors,
       filename: name,
       format: result.format,
+      ...(actsAsQemuImg ? {} : { findings: result.findings.map(findingFacts) }),
       ...(result.copy === undefined ? {} : { copy: copyFacts(result.copy) }),
     }),
   );
+}
+
+function findingFacts({ code, severity, text, where, count, repair, fixed }: Finding): Record<string, Json> {
+  const { file, offset, field } = where;
+  return {
+    code,
+    severity,
+    text,
+    ...(file === undefined ? {} : { file }),
+    ...(offset === undefined ? {} : { offset }),
+    ...(field === undefined ? {} : { field }),
+    count,
+    repair,
+    fixed: fixed === true,
+  };
 }
 
 function printHuman(result: CheckResult): void {

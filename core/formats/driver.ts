@@ -165,6 +165,9 @@ export interface Finding {
   readonly fixed?: boolean;
 }
 
+/** `Finding.repair` of a parent that is not the one that the image remembers. */
+export const relinkRepair = 'with relink, the image takes the parent as it is now';
+
 /** The figures at the end of a check. Counts are in clusters (blocks, grains); null: the format has no such figure. */
 export interface CheckSummary {
   readonly imageEndOffset: number | null;

@@ -96,6 +96,9 @@ interface Found {
   readonly keepIdentity: boolean;
 }
 
+/** A finding about the layer below. */
+const isOfParent = (code: string): boolean => /^\w+\/parent-/.test(code);
+
 /** Refuses an image with errors; bytes in leaked clusters come back. */
 async function checkBefore(params: CompactParams, job: Job): Promise<number> {
   const options = { ...params.options, writable: false, withBacking: false, forRepair: true };
@@ -104,9 +107,9 @@ async function checkBefore(params: CompactParams, job: Job): Promise<number> {
   try {
     let errors = 0;
     let leaks = 0;
-    for (const { severity, count, where } of driver.check?.(node, job) ?? []) {
+    for (const { code, severity, count } of driver.check?.(node, job) ?? []) {
       // A parent that is not found is told when the image is opened with it.
-      if (severity === 'corruption' && where.field !== 'uuid_linkage') errors += count;
+      if (severity === 'corruption' && !isOfParent(code)) errors += count;
       if (severity === 'leak') leaks += count;
       await breathe();
     }

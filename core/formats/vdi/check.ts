@@ -1,7 +1,7 @@
 // The deep check of a VDI: every number of the block map, the counts of the header, the place of everything, the identity of the parent.
 import type { Job } from '../../job.ts';
 import { ImageError } from '../../errors/image-error.ts';
-import type { CheckSummary, Finding } from '../driver.ts';
+import { relinkRepair, type CheckSummary, type Finding } from '../driver.ts';
 import { fieldOffset } from './header.ts';
 import type { VdiNode } from './node.ts';
 import { openParent } from './parent.ts';
@@ -127,6 +127,9 @@ function* checkParent(node: VdiNode): Generator<Finding, void, void> {
     if (!(error instanceof ImageError)) throw error;
     const severity = error.code === 'vdi/parent-changed' ? 'corruption' : 'error';
     const where = at(node, 'uuid_linkage');
-    yield finding(node, severity, error.code, `ERROR ${error.message}`, { where, repair: 'name the parent again' });
+    yield finding(node, severity, error.code, `ERROR ${error.message}`, {
+      where,
+      repair: severity === 'corruption' ? relinkRepair : null,
+    });
   }
 }

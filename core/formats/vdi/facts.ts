@@ -3,7 +3,7 @@ import type { BackingReference } from '../../block/node.ts';
 import type { ImageFacts } from '../driver.ts';
 import { showVersion } from './header.ts';
 import type { VdiNode } from './node.ts';
-import { parentIdentity } from './parent.ts';
+import { changedParent, parentIdentity } from './parent.ts';
 import { imageType } from './spec.ts';
 
 /** Facts of an open VDI. The identity stands under `further`: `uuid`, `modify-uuid`, and for the parent `parent` → the same. */
@@ -42,5 +42,6 @@ function subformatOf(type: number): string {
 /** A parent that was not looked for goes by the name that VirtualBox gives to disks of snapshots. */
 function backingOf(node: VdiNode): BackingReference | null {
   if (!node.differencing) return null;
-  return { path: node.parentPath ?? `{${parentIdentity(node.header).uuid}}.vdi`, format: 'vdi' };
+  const known = node.parentPath ?? changedParent(node.header, node.name, node.gate);
+  return { path: known ?? `{${parentIdentity(node.header).uuid}}.vdi`, format: 'vdi' };
 }

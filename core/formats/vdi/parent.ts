@@ -42,6 +42,17 @@ export function openParent(header: VdiHeader, from: string, gate: OpenGate): { p
   throw search.failure();
 }
 
+/** The name of the disk that is the parent but for its content, which has changed since; null: there is none, or all is in order. */
+export function changedParent(header: VdiHeader, from: string, gate: OpenGate): string | null {
+  try {
+    openParent(header, from, gate).node.close();
+    return null;
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    return error.code === 'vdi/parent-changed' ? String(error.detail.name) : null;
+  }
+}
+
 function holds(head: Uint8Array, uuid: string): boolean {
   if (!isVdi(head)) return false;
   try {

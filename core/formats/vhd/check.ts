@@ -1,7 +1,7 @@
 // The deep check of a VHD: both footers, the header, every block's room, the names and the identity of the parent.
 import type { Job } from '../../job.ts';
 import { ImageError } from '../../errors/image-error.ts';
-import type { CheckSummary, Finding } from '../driver.ts';
+import { relinkRepair, type CheckSummary, type Finding } from '../driver.ts';
 import { placedBlocks } from './blocks.ts';
 import { findFooters } from './footer.ts';
 import { roomAt } from './layout.ts';
@@ -175,7 +175,10 @@ function* checkParent(node: DynamicNode): Generator<Finding, void, void> {
     if (!(error instanceof ImageError)) throw error;
     const severity = error.code === 'vhd/parent-changed' ? 'corruption' : 'error';
     const where = { offset: node.headerOffset, field: 'parent_unique_id' };
-    yield finding(node, severity, error.code, `ERROR ${error.message}`, { where, repair: 'name the parent again' });
+    yield finding(node, severity, error.code, `ERROR ${error.message}`, {
+      where,
+      repair: severity === 'corruption' ? relinkRepair : null,
+    });
   }
 }
 

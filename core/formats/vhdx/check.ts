@@ -1,10 +1,11 @@
 // The deep check: both copies of everything that stands twice, the log, every entry of the BAT, bitmaps, overlaps, the parent's locator.
-import type { Where } from '../../errors/image-error.ts';
+import { ImageError, type Where } from '../../errors/image-error.ts';
 import type { Job } from '../../job.ts';
-import type { CheckSummary, Finding } from '../driver.ts';
+import { relinkRepair, type CheckSummary, type Finding } from '../driver.ts';
 import { isPresent } from './block-table.ts';
 import { blockCount, chunkCount } from './layout.ts';
 import type { VhdxNode } from './node.ts';
+import { openParent } from './parent.ts';
 import { alignment, bitmapBlockLength, bitmapState, headerOffsets, payloadState, regionTableOffsets } from './spec.ts';
 import { ownerName, useOfFile } from './use.ts';
 
@@ -21,11 +22,12 @@ const noFigures: CheckSummary = {
   compressedClusters: null,
 };
 
-/** Checks an open image; opened with its parent, that one's identity has been checked by opening. */
+/** Checks an open image, and that its parent is there and is what it was made over. */
 export function* checkVhdx(node: VhdxNode, job: Job): Generator<Finding, CheckSummary, void> {
   yield* checkCopies(node);
   yield* checkLog(node);
   yield* checkLocator(node);
+  yield* checkParent(node);
   const tally = new Tally(node.name);
   yield* checkPayload(node, job, tally);
   yield* checkBitmaps(node, tally);
@@ -117,6 +119,24 @@ function* checkLocator(node: VhdxNode): Generator<Finding, void, void> {
   if (node.locator !== null && !paths.some((key) => node.locator?.pairs.has(key) === true)) {
     const text = 'ERROR the parent locator has no path';
     yield finding(node, 'locator', text, { offset: node.image.table.metadata.offset });
+  }
+}
+
+function* checkParent(node: VhdxNode): Generator<Finding, void, void> {
+  if (node.locator === null) return;
+  try {
+    openParent(node.name, node.locator, node.gate).close();
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    const changed = error.code === 'vhdx/parent-changed';
+    yield {
+      code: error.code,
+      severity: changed ? 'corruption' : 'error',
+      text: `ERROR ${error.message}`,
+      where: { file: node.name, offset: node.image.table.metadata.offset, field: 'parent_linkage' },
+      count: 1,
+      repair: changed ? relinkRepair : null,
+    };
   }
 }
 

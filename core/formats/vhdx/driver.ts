@@ -67,7 +67,9 @@ function openVhdx(storage: Storage, request: OpenRequest): BlockNode {
     for (const name of Object.keys(request.runtime)) throw new ImageError('request/invalid-option', { name });
     const image = readImage(storage, request.writable);
     if (image.locator !== null && request.withBacking) parent = openParent(storage.name, image.locator, request.gate);
-    return request.writable ? new WritableVhdxNode(image, parent, request.gate) : new VhdxNode(image, parent);
+    return request.writable
+      ? new WritableVhdxNode(image, parent, request.gate)
+      : new VhdxNode(image, parent, request.gate);
   } catch (error) {
     parent?.close();
     storage.close();

@@ -5,6 +5,7 @@ import { KiB, type GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import { BlockTable, checkedPlace, SectorBitmap } from './block-table.ts';
 import type { VhdxImage } from './image.ts';
+import type { OpenGate } from '../driver.ts';
 import { chunkRatio, type Geometry } from './layout.ts';
 import { Pages } from './pages.ts';
 import type { ParentLocator } from './parent-locator.ts';
@@ -22,6 +23,7 @@ export class VhdxNode implements BlockNode {
   readonly granularity = 64 * KiB;
   readonly files: readonly ImageFile[];
   readonly image: VhdxImage;
+  readonly gate: OpenGate;
   /** The tables as they are now. */
   readonly pages: Pages;
   readonly table: BlockTable;
@@ -30,8 +32,9 @@ export class VhdxNode implements BlockNode {
   protected parentLocator: ParentLocator | null;
   #closed = false;
 
-  constructor(image: VhdxImage, parent: BlockNode | null) {
+  constructor(image: VhdxImage, parent: BlockNode | null, gate: OpenGate) {
     this.image = image;
+    this.gate = gate;
     this.name = image.file.name;
     this.files = [{ role: 'file', format: 'file', storage: image.file }];
     this.pages = new Pages(image.storage);

@@ -24,7 +24,6 @@ export class WritableVhdxNode extends VhdxNode implements WritableNode {
   readonly zeroesLast = true;
   readonly storage: Storage;
   readonly edits: TableEdits;
-  readonly gate: OpenGate;
   readonly #headers: HeaderWriter;
   readonly #log: LogWriter;
   readonly #rooms: Rooms;
@@ -38,9 +37,8 @@ export class WritableVhdxNode extends VhdxNode implements WritableNode {
   #done = false;
 
   constructor(image: VhdxImage, parent: BlockNode | null, gate: OpenGate) {
-    super(image, parent);
+    super(image, parent, gate);
     this.storage = image.file;
-    this.gate = gate;
     this.#headers = new HeaderWriter(image.file, image.section);
     this.#log = new LogWriter(image.file, this.#headers);
     this.edits = new TableEdits(this.pages, image.table, image.metadata);

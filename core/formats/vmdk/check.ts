@@ -2,12 +2,11 @@
 import { alignUp } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { Job } from '../../job.ts';
-import type { CheckSummary, Finding } from '../driver.ts';
-import { checkSparse, corruption } from './check-sparse.ts';
-import { cidText } from './descriptor.ts';
+import { relinkRepair, type CheckSummary, type Finding } from '../driver.ts';
+import { checkSparse } from './check-sparse.ts';
 import type { Extent } from './extent.ts';
 import type { VmdkNode } from './node.ts';
-import { parentChange } from './parent.ts';
+import { openParent } from './parent.ts';
 
 const noFigures: CheckSummary = {
   imageEndOffset: null,
@@ -85,14 +84,21 @@ function actualSize(extent: Extent): number {
   return extent.kind === 'flat' ? extent.storage.size : extent.size;
 }
 
+/** That the parent is there, and is what the delta was made over. */
 function* checkParent(node: VmdkNode): Generator<Finding, void, void> {
-  if (node.backing === null) return;
+  const { name, descriptor, gate } = node;
   try {
-    const change = parentChange(node.descriptor, node.backing);
-    if (change !== null) yield corruption(change, `ERROR: ${change.message}`);
+    openParent(name, descriptor, { withBacking: true, forRepair: false, gate })?.close();
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
-    const text = `ERROR: the parent (CID ${cidText(node.descriptor.parentCid)}): ${error.message}`;
-    yield corruption(error, text);
+    const changed = error.code === 'vmdk/parent-changed';
+    yield {
+      code: error.code,
+      severity: changed ? 'corruption' : 'error',
+      text: `ERROR: ${error.message}`,
+      where: { file: name, offset: node.place.offset, field: 'parentCID' },
+      count: 1,
+      repair: changed ? relinkRepair : null,
+    };
   }
 }

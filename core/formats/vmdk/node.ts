@@ -35,6 +35,7 @@ export interface OpenedVmdk {
   readonly createType: string;
   /** The descriptor is embedded in the only extent. */
   readonly embedded: boolean;
+  readonly gate: OpenGate;
 }
 
 /** A VMDK image for reading. */
@@ -47,6 +48,7 @@ export class VmdkNode implements BlockNode {
   readonly place: DescriptorPlace;
   readonly createType: string;
   readonly embedded: boolean;
+  readonly gate: OpenGate;
   readonly granularity: number;
   descriptor: Descriptor;
   /** Guest offset where each extent starts. */
@@ -61,6 +63,7 @@ export class VmdkNode implements BlockNode {
     this.place = opened.place;
     this.createType = opened.createType;
     this.embedded = opened.embedded;
+    this.gate = opened.gate;
     this.descriptor = opened.descriptor;
     this.starts = startsOf(opened.extents);
     let granularity = Infinity;
@@ -154,7 +157,6 @@ function storageOf(extent: Extent): NonNullable<Extent['storage']> {
 export interface WritingParts {
   /** One per extent. */
   readonly writers: readonly ExtentWriter[];
-  readonly gate: OpenGate;
   /** The CID stays as it is, whatever is written. */
   readonly keepCid: boolean;
 }
@@ -165,14 +167,12 @@ export class WritableVmdkNode extends VmdkNode implements WritableNode {
   readonly identityFollowsContent = true;
   readonly zeroesLast = true;
   writers: readonly ExtentWriter[];
-  readonly gate: OpenGate;
   #cidDone: boolean;
   #descriptorWritten = false;
 
   constructor(opened: OpenedVmdk, parts: WritingParts) {
     super(opened);
     this.writers = parts.writers;
-    this.gate = parts.gate;
     this.#cidDone = parts.keepCid;
     const [extent] = this.extents;
     const [writer] = parts.writers;

@@ -86,11 +86,10 @@ function openParts(opening: Opening): VmdkNode {
   // The writers first: what they refuse is refused before anything else is opened.
   const writers = request.writable ? extents.map(writerFor) : null;
   const backing = openParent(storage.name, descriptor, request);
-  const opened: OpenedVmdk = { ...parts, backing };
+  const opened: OpenedVmdk = { ...parts, backing, gate: request.gate };
   if (writers === null) return new VmdkNode(opened);
   return new WritableVmdkNode(opened, {
     writers,
-    gate: request.gate,
     keepCid: request.fresh === true || request.runtime['keep-cid'] === 'on',
   });
 }

@@ -53,7 +53,11 @@ export function cidOf(node: BlockNode): number {
  * The layer below, or null. Throws `vmdk/parent-missing` and `vmdk/parent-unnamed` with the CID that is looked for,
  * `vmdk/parent-changed`, `vmdk/parent-format`, `gate/*`.
  */
-export function openParent(name: string, descriptor: Descriptor, request: OpenRequest): BlockNode | null {
+export function openParent(
+  name: string,
+  descriptor: Descriptor,
+  request: Pick<OpenRequest, 'withBacking' | 'gate' | 'forRepair'>,
+): BlockNode | null {
   if (!request.withBacking) return null;
   const { parentCid, parentHint } = descriptor;
   const expected = cidText(parentCid);

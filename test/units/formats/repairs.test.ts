@@ -4,7 +4,7 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 import { silentJob } from '../../../core/job.ts';
 import { check, type CheckResult } from '../../../core/operations/check.ts';
-import { describeWith, mustRun, runQemuImg } from '../../peers.ts';
+import { describeWith, mustRun, runPlatter, runQemuImg } from '../../peers.ts';
 import { scratchFolder } from '../../scratch.ts';
 
 const folder = scratchFolder('repairs');
@@ -269,5 +269,85 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'an overlay whose base has chan
     expect(opens()).toBe(true);
     expect(mustRun('qemu-io', read)).not.toContain('failed');
     expect((await check({ ...params, relink: true }, silentJob)).fixed).toEqual({ corruptions: 0, leaks: 0 });
+  });
+});
+
+describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'the parent, in a check', () => {
+  /** A differencing disk over a parent, in a folder of their own. */
+  const pair = async (format: string): Promise<{ base: string; top: string }> => {
+    const place = path.join(folder, `parent-${number++}`);
+    fs.mkdirSync(place);
+    const ending = format === 'vpc' ? 'vhd' : format;
+    const [base, top] = [path.join(place, `base.${ending}`), path.join(place, `top.${ending}`)];
+    mustRun('qemu-img', ['create', '-q', '-f', format, base, '16M']);
+    const made = runPlatter(['create', '-q', '-f', format, '-b', path.basename(base), '-F', format, top], named);
+    expect(made, made.stderr).toMatchObject({ status: 0 });
+    expect((await run(top, format, null)).findings).toEqual([]);
+    return { base, top };
+  };
+  const named = { env: { PLATTER_PROGNAME: 'platter' } };
+  /** Another identity of the content, as another program would give it. */
+  const changes: [format: string, code: string, field: string, change: (base: string) => void][] = [
+    [
+      'vmdk',
+      'vmdk/parent-changed',
+      'parentCID',
+      (base) => void mustRun('qemu-io', ['-f', 'vmdk', '-c', 'write -P 8 2M 64k', base]),
+    ],
+    [
+      'vhdx',
+      'vhdx/parent-changed',
+      'parent_linkage',
+      (base) => void mustRun('qemu-io', ['-f', 'vhdx', '-c', 'write -P 8 2M 64k', base]),
+    ],
+    ['vpc', 'vhd/parent-changed', 'parent_unique_id', (base) => void recreate('vpc', base)],
+    [
+      'vdi',
+      'vdi/parent-changed',
+      'uuid_linkage',
+      (base) => edit(base, (bytes) => void bytes.writeUInt32LE(0x1234_5678, 0x198)),
+    ],
+  ];
+  const recreate = (format: string, file: string): void => {
+    fs.rmSync(file);
+    mustRun('qemu-img', ['create', '-q', '-f', format, file, '16M']);
+  };
+
+  it.each(changes)('%s: %s', async (format, code, field, change) => {
+    const { base, top } = await pair(format);
+    change(base);
+    const result = await run(top, format, null);
+    expect(result).toMatchObject({ corruptions: 1, errors: 0 });
+    expect(result.findings).toMatchObject([{ code, severity: 'corruption', where: { file: top, field } }]);
+    const text = runPlatter(['check', '-f', format, top], named);
+    expect(text.status).toBe(2);
+    expect(text.stderr).toContain(`[${code} at ${top}`);
+    expect(text.stderr).toContain(`check -r all --relink ${top}`);
+    const json = runPlatter(['check', '-f', format, '--output=json', top], named);
+    expect(json.status).toBe(2);
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      corruptions: 1,
+      findings: [{ code, severity: 'corruption', field }],
+    });
+  });
+
+  it.each(['vmdk', 'vhdx', 'vpc', 'vdi'])('%s: it is missing', async (format) => {
+    const { base, top } = await pair(format);
+    fs.rmSync(base);
+    const result = await run(top, format, null);
+    expect(result).toMatchObject({ corruptions: 0, errors: 1 });
+    expect(result.findings).toMatchObject([{ severity: 'error', where: { file: top } }]);
+    expect(result.findings[0]?.code).toMatch(/\/parent-missing$/);
+    const text = runPlatter(['check', '-f', format, top], named);
+    expect(text.status).toBe(1);
+    expect(text.stderr).toContain('/parent-missing');
+  });
+
+  it.each(['vmdk', 'vhdx', 'vdi'])('%s: relinked, it is in order', async (format) => {
+    const { base, top } = await pair(format);
+    changes.find(([one]) => one === format)?.[3](base);
+    const mended = runPlatter(['check', '-r', 'all', '--relink', '-f', format, top], named);
+    expect(mended, mended.stderr).toMatchObject({ status: 0 });
+    expect((await run(top, format, null)).findings).toEqual([]);
   });
 });
