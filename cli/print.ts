@@ -1,6 +1,7 @@
 // What the command says: buffered text on stdout, lines with the program's name on stderr, faults with their place.
 import fs from 'node:fs';
 import { ImageError } from '../core/errors/image-error.ts';
+import type { DetailRow } from '../core/errors/messages.ts';
 import { actsAsQemuImg, isLevel10, programName } from './level.ts';
 
 /** A message that ends the command: `NAME: text` on stderr. `cause`: the `ImageError` whose place and code are told with it. */
@@ -134,10 +135,10 @@ export function place(error: ImageError): string {
  * (`Could not open backing file: Could not open 'base.img': No such file or directory`).
  */
 export function openSentence(error: ImageError): string {
-  const file = error.where.file ?? String(error.detail.name ?? '');
+  const file = error.where.file ?? String(error.facts.name ?? '');
   const inner = error.cause instanceof ImageError ? openSentence(error.cause) : null;
   if (error.code === 'gate/backing' && inner !== null) return `Could not open backing file: ${inner}`;
-  if (error.code === 'info/layer' && inner !== null) return `Could not open '${error.detail.name}': ${inner}`;
+  if (error.code === 'info/layer' && inner !== null) return `Could not open '${error.facts.name}': ${inner}`;
   if (error.code === 'gate/refused') return `${error.message} (--follow-all opens it all the same)`;
   if (error.code === 'storage/open') return `Could not open '${file}': ${error.message}`;
   if (error.code === 'storage/directory') return `'file' driver requires '${file}' to be a regular file`;
@@ -148,8 +149,9 @@ export function openSentence(error: ImageError): string {
 /** With the processes that hold the locks, where the host tells and we are not to speak as qemu-img does. */
 function lockedSentence({ message, detail }: ImageError, file: string): string {
   const question = `${message}\nIs another process using the image [${file}]?`;
-  if (actsAsQemuImg || detail.holders === undefined) return question;
-  return `${question} It is in use by ${detail.holders}.`;
+  if (actsAsQemuImg || !Array.isArray(detail.holders)) return question;
+  const named = detail.holders.map(({ pid, command }: DetailRow) => `${command} (process ${pid})`);
+  return `${question} It is in use by ${named.join(', ')}.`;
 }
 
 /** What `openImage` threw, as `Could not open 'NAME': …`; anything but an `ImageError` is thrown on. */

@@ -16,7 +16,11 @@ export interface Fault {
   readonly code: string | null;
   readonly where: WireError['where'];
   readonly cause: string | null;
+  /** Programs that have the file open, where it is in use. */
+  readonly holders?: Holders;
 }
+
+type Holders = readonly { readonly pid: number; readonly command: string }[];
 
 /** How it stands with the server. */
 export type Connection = 'opening' | 'open' | 'lost';
@@ -89,11 +93,16 @@ function isWire(data: unknown): data is WireError {
   return typeof data === 'object' && data !== null && 'code' in data && 'where' in data;
 }
 
+function holdersIn({ holders }: WireError['detail']): Holders {
+  if (!Array.isArray(holders)) return [];
+  return holders.map(({ pid, command }) => ({ pid: Number(pid), command: String(command) }));
+}
+
 /** What a call threw, for showing. */
 export function faultOf(error: unknown): Fault {
   if (error instanceof ORPCError && isWire(error.data)) {
-    const { code, where, cause } = error.data;
-    return { text: error.message, code, where, cause };
+    const { code, where, cause, detail } = error.data;
+    return { text: error.message, code, where, cause, holders: holdersIn(detail) };
   }
   const text = error instanceof Error ? error.message : String(error);
   return { text, code: null, where: {}, cause: null };
@@ -102,5 +111,6 @@ export function faultOf(error: unknown): Fault {
 /** Why a job failed; null: it did not. */
 export function faultOfJob({ error, errorText }: JobEntry): Fault | null {
   if (error === null) return null;
-  return { text: errorText ?? error.code, code: error.code, where: error.where, cause: error.cause };
+  const { code, where, cause, detail } = error;
+  return { text: errorText ?? code, code, where, cause, holders: holdersIn(detail) };
 }

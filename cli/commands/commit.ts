@@ -119,7 +119,7 @@ function describeFailure(error: unknown, name: string): unknown {
   if (error.code === 'commit/open' && error.cause instanceof ImageError) {
     const inner = openSentence(error.cause);
     const isHost = error.cause.code.startsWith('storage/');
-    const text = isHost ? inner : `Could not open '${String(error.detail.name)}': ${inner}`;
+    const text = isHost ? inner : `Could not open '${String(error.facts.name)}': ${inner}`;
     return new CommandError(text, { cause: error });
   }
   if (/^(commit|in-place)\//.test(error.code)) return new CommandError(error.message, { cause: error });

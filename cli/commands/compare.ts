@@ -93,7 +93,7 @@ function describeFailure(error: unknown): unknown {
   if (exitCode === undefined) return error;
   const text =
     error.code === 'compare/open' && error.cause instanceof ImageError
-      ? `Could not open '${error.detail.name}': ${openSentence(error.cause)}`
+      ? `Could not open '${error.facts.name}': ${openSentence(error.cause)}`
       : error.message;
   return new CommandError(text, { exitCode, cause: error });
 }

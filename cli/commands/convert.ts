@@ -357,6 +357,6 @@ function createFailure(error: ImageError, target: string): CommandError {
   const inner = error.cause;
   if (!(inner instanceof ImageError)) return new CommandError(error.message, { cause: error });
   const reason = inner.code === 'storage/open' ? `Could not create '${target}': ${inner.message}` : openSentence(inner);
-  const format = String(error.detail.format);
+  const format = String(error.facts.format);
   return new CommandError(`${target}: error while converting ${format}: ${reason}`, { cause: error });
 }

@@ -213,9 +213,9 @@ class FileStorage implements Storage {
   #lock(mode: LockMode): void {
     const conflict = host().lock(this.descriptor, mode);
     if (conflict === null) return;
-    const holders = lockHolders(this.descriptor).map((holder) => `${holder.command} (process ${holder.pid})`);
+    const holders = lockHolders(this.descriptor).map(({ pid, command }) => ({ pid, command }));
     const detail = { permission: conflict.permission, exclusive: conflict.exclusive, name: this.name };
-    throw new ImageError('storage/locked', holders.length === 0 ? detail : { ...detail, holders: holders.join(', ') });
+    throw new ImageError('storage/locked', holders.length === 0 ? detail : { ...detail, holders });
   }
 
   #punch(offset: number, length: number): boolean {

@@ -119,7 +119,7 @@ function giveNames(moves: readonly Move[]): boolean {
   } catch (error) {
     for (const name of given) fs.unlinkSync(name);
     const failed = fromSystem('storage/write', error, { file: moves[0]?.to });
-    if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(String(failed.detail.errno))) throw failed;
+    if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(String(failed.facts.errno))) throw failed;
   }
   for (const { from, to } of moves) fs.renameSync(from, to);
   return false;

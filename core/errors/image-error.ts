@@ -1,5 +1,6 @@
 // The one error class of the engine: a code, what was found, where; and its form on a wire between threads.
-import { type ErrorCode, type ErrorDetail, sentence } from './messages.ts';
+import { type ErrorCode, type ErrorDetail, type Facts, sentence } from './messages.ts';
+import { factsOf } from './sentence.ts';
 
 /** Where a fault lies: the file, the byte offset in that file, and the field by the specification's name. */
 export interface Where {
@@ -31,6 +32,11 @@ export class ImageError extends Error {
     this.code = code;
     this.detail = detail;
     this.where = where;
+  }
+
+  /** `detail` without its lists. */
+  get facts(): Facts {
+    return factsOf(this.detail);
   }
 
   /** The same error with places filled in that it did not know itself. */

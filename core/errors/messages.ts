@@ -21,10 +21,10 @@ import { vdiMessages } from './messages/vdi.ts';
 import { vhdMessages } from './messages/vhd.ts';
 import { vhdxMessages } from './messages/vhdx.ts';
 import { vmdkMessages } from './messages/vmdk.ts';
-import type { ErrorDetail, Sentence } from './sentence.ts';
+import { factsOf, type DetailRow, type ErrorDetail, type Facts, type Sentence } from './sentence.ts';
 import { workbenchMessages } from './messages/workbench.ts';
 
-export type { ErrorDetail };
+export type { DetailRow, ErrorDetail, Facts };
 
 const table = {
   // what was asked
@@ -122,7 +122,7 @@ export type ErrorCode = keyof typeof table;
 /** The sentence for `code`, filled with `detail`. */
 export function sentence(code: ErrorCode, detail: ErrorDetail): string {
   const entry: Sentence = table[code];
-  return typeof entry === 'string' ? entry : entry(detail);
+  return typeof entry === 'string' ? entry : entry(factsOf(detail));
 }
 
 /** All codes, for the documentation and for the test that looks for unused ones. */

@@ -129,7 +129,9 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
       } catch (error) {
         if (error instanceof ImageError && error.code.startsWith('gate/')) throw error;
         if (error instanceof ImageError) {
-          throw new ImageError('gate/backing', { reason: error.message, name: target }, error.where, error);
+          const { holders } = error.detail;
+          const detail = { reason: error.message, name: target, ...(holders === undefined ? {} : { holders }) };
+          throw new ImageError('gate/backing', detail, error.where, error);
         }
         throw error;
       }

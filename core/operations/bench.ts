@@ -129,7 +129,7 @@ class Run {
 }
 
 function reasonOf(error: ImageError): string {
-  return error.code === 'request/out-of-range' ? 'Input/output error' : String(error.detail.reason ?? error.message);
+  return error.code === 'request/out-of-range' ? 'Input/output error' : String(error.facts.reason ?? error.message);
 }
 
 /** A request past the end of the disk fails; one that begins in it and ends behind it too, as with qemu-img. */

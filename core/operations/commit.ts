@@ -244,7 +244,7 @@ async function copyDown(
     return { base: base.name, copied: counts.data, zeroed: counts.zeroes };
   } catch (error) {
     if (!(error instanceof ImageError) || error.code === 'request/cancelled') throw error;
-    const reason = String(error.detail.reason ?? error.message);
+    const reason = String(error.facts.reason ?? error.message);
     throw new ImageError('commit/copy', { reason }, error.where, error);
   }
 }

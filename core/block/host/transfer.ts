@@ -57,7 +57,7 @@ export function cloneFile(from: string, to: string): boolean {
     return true;
   } catch (error) {
     const failed = fromSystem('storage/write', error, { file: to });
-    if (cannotClone.has(String(failed.detail.errno))) return false;
+    if (cannotClone.has(String(failed.facts.errno))) return false;
     throw failed;
   }
 }

@@ -226,7 +226,7 @@ export function sectorChecksums(bytes: Uint8Array): Uint32Array {
 
 /** True when a journal cannot be had here although nothing is broken: no room, no permission, a name that is too long. */
 export function cannotKeep(error: unknown): error is ImageError {
-  return error instanceof ImageError && noJournal.has(String(error.detail.errno));
+  return error instanceof ImageError && noJournal.has(String(error.facts.errno));
 }
 
 const noJournal = new Set([

@@ -17,7 +17,7 @@ export function repairDirty(state: Qcow2State, tell: (finding: Finding) => void 
     repairQcow2(state, 'all', silentJob, tell);
   } catch (error) {
     if (!isImageError(error) || !error.code.startsWith('qcow2/')) throw error;
-    const reason = String(error.detail.reason ?? error.message);
+    const reason = String(error.facts.reason ?? error.message);
     throw new ImageError('qcow2/dirty-repair', { reason }, where, error);
   }
   if (state.dirty) throw new ImageError('qcow2/dirty-repair', { reason: 'Input/output error' }, where);

@@ -49,7 +49,7 @@ export function changedParent(header: VdiHeader, from: string, gate: OpenGate): 
     return null;
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
-    return error.code === 'vdi/parent-changed' ? String(error.detail.name) : null;
+    return error.code === 'vdi/parent-changed' ? String(error.facts.name) : null;
   }
 }
 

@@ -50,7 +50,7 @@ export function readHostedHeader(storage: Storage, offset: HostOffset = 0): Host
     const code = fieldFaults[error.where.field as keyof typeof fieldFaults] as
       (typeof fieldFaults)[keyof typeof fieldFaults] | undefined;
     if (code === undefined) throw error;
-    throw new ImageError(code, { expected: `${error.detail.found} sectors, in` }, error.where, error);
+    throw new ImageError(code, { expected: `${error.facts.found} sectors, in` }, error.where, error);
   }
 }
 

@@ -165,7 +165,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'], unless: linux }, 'locks beside qe
     expect(() => hold(file, 'write')).toThrow(
       expect.objectContaining({
         code: 'storage/locked',
-        detail: { permission: 'write', exclusive: true, name: file, holders: `qemu-io (process ${child.pid})` },
+        detail: { permission: 'write', exclusive: true, name: file, holders: [{ pid: child.pid, command: 'qemu-io' }] },
         where: { file },
       }),
     );
