@@ -15,6 +15,7 @@ import type { CheckResult } from '../operations/check.ts';
 import type { CompactResult } from '../operations/compact.ts';
 import { patternKinds } from '../operations/find-pattern.ts';
 import type { CompareResult } from '../operations/compare.ts';
+import type { MeasureResult } from '../operations/measure.ts';
 import type { DigestResult } from '../operations/digest.ts';
 import type { ImageInfo } from '../operations/info.ts';
 import type { ListedReference } from '../formats/references.ts';
@@ -51,6 +52,7 @@ export type {
   ListedReference,
   MapLayer,
   MapPlace,
+  MeasureResult,
   OptionRow,
   Problem,
   Profile,

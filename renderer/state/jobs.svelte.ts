@@ -31,9 +31,9 @@ export function isOver({ state }: JobEntry): boolean {
   return !['queued', 'running', 'paused'].includes(state);
 }
 
-/** What is at work now; looking through a datastore comes and goes by itself and is left out. */
+/** What is at work now; looking through a datastore and measuring come and go by themselves and are left out. */
 export function running(): ShownJob[] {
-  return jobs.list.filter(({ entry }) => !isOver(entry) && entry.work !== 'scan');
+  return jobs.list.filter(({ entry }) => !isOver(entry) && !['scan', 'measure'].includes(entry.work));
 }
 
 /** The files that a job names, for its title. */
