@@ -100,7 +100,8 @@ function realFolder(name: string): string {
   throw new ImageError('datastore/not-a-folder', { name }, { file: name });
 }
 
-function findDevice(folder: string): StorageDevice | null {
+/** What a folder lies on; null: nothing tells. */
+export function findDevice(folder: string): StorageDevice | null {
   const mount = mountOf(folder);
   return mount === null ? null : deviceOf(mount);
 }
@@ -188,10 +189,12 @@ export function setAlert(catalogue: Catalogue, nameOrId: string, ratio: number):
   catalogue.database.run('update datastore set alert_ratio = :ratio where id = :id', { id, ratio });
 }
 
-/** Looks again what the datastore lies on and can do. Throws `datastore/unknown`. */
+/** Looks again what the datastore lies on and can do; one that is not mounted at the moment stays as it was. Throws `datastore/unknown`. */
 export function probeDatastore(catalogue: Catalogue, nameOrId: string): Datastore {
-  const { id, path: folder } = findDatastore(catalogue, nameOrId);
+  const store = findDatastore(catalogue, nameOrId);
+  const { id, path: folder } = store;
   const device = findDevice(folder);
+  if (isOtherDevice(store.device, device) && holdsNothingKnown(catalogue, id)) return store;
   const capabilities = probeCapabilities(folder, device);
   catalogue.database.transaction(() => {
     catalogue.database.run('update datastore set device_id = :device, capabilities = :capabilities where id = :id', {
@@ -201,6 +204,22 @@ export function probeDatastore(catalogue: Catalogue, nameOrId: string): Datastor
     });
   });
   return findDatastore(catalogue, id);
+}
+
+/** The folder under a mount point is no datastore: true when both are known and are not the same. */
+export function isOtherDevice(before: StorageDevice | null, now: StorageDevice | null): boolean {
+  if (before === null || now === null) return false;
+  return before.source !== now.source || before.fileSystem !== now.fileSystem;
+}
+
+/** Images are known of it, and of those that are looked for none is there. */
+function holdsNothingKnown({ database }: Catalogue, id: string): boolean {
+  const known = database.all<{ file: string }>(
+    `select d.path || '/' || i.path as file from image i join datastore d on d.id = i.datastore_id
+     where d.id = :id and i.gone_at is null limit 50`,
+    { id },
+  );
+  return known.length > 0 && !known.some(({ file }) => fs.existsSync(file));
 }
 
 function describe({ database }: Catalogue, row: DatastoreRow): Datastore {

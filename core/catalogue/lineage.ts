@@ -107,7 +107,9 @@ class ParentFinder {
       this.#byFile.set(`${image.device}:${image.inode}`, image);
       if (image.own_id === null) continue;
       const key = `${image.format ?? ''} ${image.own_id}`;
-      this.#byOwnId.set(key, [...(this.#byOwnId.get(key) ?? []), image]);
+      const same = this.#byOwnId.get(key);
+      if (same === undefined) this.#byOwnId.set(key, [image]);
+      else same.push(image);
     }
   }
 

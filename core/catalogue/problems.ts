@@ -98,8 +98,12 @@ function duplicates({ database }: Catalogue): Problem[] {
         and (o.device <> i.device or o.inode <> i.inode)) order by file`,
   );
   const byId = new Map<string, (typeof found)[number][]>();
-  for (const row of found)
-    byId.set(`${row.format} ${row.own_id}`, [...(byId.get(`${row.format} ${row.own_id}`) ?? []), row]);
+  for (const row of found) {
+    const key = `${row.format} ${row.own_id}`;
+    const same = byId.get(key);
+    if (same === undefined) byId.set(key, [row]);
+    else same.push(row);
+  }
   return [...byId.values()].flatMap((group) =>
     group.map(({ id, datastore, file, own_id }): Problem => {
       const other = group.find((row) => row.id !== id)?.file ?? '';

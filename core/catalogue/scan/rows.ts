@@ -14,6 +14,8 @@ export interface KnownImage {
   readonly length: number;
   readonly gone: boolean;
   readonly problem: boolean;
+  /** What is wrong with it may be over although its file has not changed: it could not be opened, or a file that it needs was missing. */
+  readonly passing: boolean;
   /** What is the same when it is moved to another file system; null: nothing is. */
   readonly content: string | null;
   readonly parts: readonly { readonly path: string; readonly mtimeNs: string; readonly length: number }[];
@@ -64,6 +66,7 @@ export function knownImages(database: Database, datastore: string): Map<string, 
         length: row.file_length,
         gone: row.gone_at !== null,
         problem: row.problem_code !== null,
+        passing: row.problem_code !== null && passing.test(row.problem_code),
         content: keyOf(row.own_id, row.fingerprint, row.file_length),
         parts: parts.get(row.id) ?? [],
       },
@@ -75,6 +78,8 @@ function keyOf(own: string | null, fingerprint: string | null, length: number): 
   return own === null && fingerprint === null ? null : `${own ?? ''} ${fingerprint ?? ''} ${length}`;
 }
 
+const passing = /^(storage|gate)\/|\/extent-open$|missing/;
+
 /** See `KnownImage.content`. */
 export function contentKey({ own, fingerprint }: Description, length: number): string | null {
   return keyOf(own?.id ?? null, fingerprint, length);
@@ -82,7 +87,7 @@ export function contentKey({ own, fingerprint }: Description, length: number): s
 
 /** True when neither the file nor any further file of the image seems to have changed since it was read. */
 export function isUnchanged(known: KnownImage, stat: FileStat): boolean {
-  if (known.gone || known.mtimeNs !== stat.mtimeNs || known.length !== stat.length) return false;
+  if (known.gone || known.passing || known.mtimeNs !== stat.mtimeNs || known.length !== stat.length) return false;
   if (known.device !== stat.device || known.inode !== stat.inode) return false;
   return known.parts.every((part) => {
     const now = statFileNow(part.path);
@@ -135,6 +140,19 @@ export function updateImage(
 ): void {
   const description = described.kind === 'image' ? described.description : null;
   const error = described.kind === 'problem' ? described.error : null;
+  if (error !== null && error.code.startsWith('storage/')) {
+    // It cannot be opened just now: what it is and on whom it stands is not forgotten for that.
+    database.run(
+      `update image set path = :path, problem_code = :code, problem_text = :text, read_at = :now, gone_at = null,
+         device = case device when '' then :device else device end, inode = case inode when '' then :inode else inode end,
+         mtime_ns = case mtime_ns when '' then :mtimeNs else mtime_ns end,
+         file_length = case mtime_ns when '' then :length else file_length end,
+         allocated = case mtime_ns when '' then :allocated else allocated end
+       where id = :id`,
+      { id, path, code: error.code, text: error.message, now: Date.now(), ...stat },
+    );
+    return;
+  }
   database.run(
     `update image set path = :path, format = :format, subformat = :subformat, virtual_size = :virtualSize,
        file_length = :length, allocated = :allocated, cluster_size = :clusterSize, encrypted = :encrypted, dirty = :dirty,

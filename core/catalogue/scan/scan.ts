@@ -1,11 +1,12 @@
 // Scanning a datastore: new and changed files are looked into, moved ones known again, missing ones remembered as gone.
 import crypto from 'node:crypto';
+import fs from 'node:fs';
 import path from 'node:path';
 import { ImageError } from '../../errors/image-error.ts';
 import type { Job } from '../../job.ts';
 import { breather } from '../../operations/breathe.ts';
 import { savedByHand, type Catalogue } from '../catalogue.ts';
-import { findDatastore } from '../datastores.ts';
+import { findDatastore, findDevice, isOtherDevice, type Datastore } from '../datastores.ts';
 import { refreshLineage } from '../lineage.ts';
 import { describeFile, type Described } from './describe.ts';
 import { walk, type FileStat, type Found } from './walk.ts';
@@ -41,7 +42,10 @@ const batch = 200;
  * `request/cancelled`, `catalogue/*`.
  */
 export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): Promise<ScanResult> {
-  const { id, path: root, name } = findDatastore(catalogue, params.datastore);
+  const store = findDatastore(catalogue, params.datastore);
+  const { id, path: root, name } = store;
+  const standing = rootOf(root);
+  const closed: string[] = [];
   const { database } = catalogue;
   const known = rows.knownImages(database, id);
   const others = rows.knownOthers(database, id);
@@ -70,7 +74,9 @@ export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): 
       const other = others.get(found.path);
       if (other !== undefined && other.mtimeNs === found.stat.mtimeNs && other.length === found.stat.length) continue;
     }
+    if (found.kind === 'problem' && found.closed === true) closed.push(`${found.path}/`);
     const described = look(root, found);
+    if (isGoneMeanwhile(described)) continue;
     count.read++;
     const stat = found.kind === 'file' ? found.stat : noStat;
     if (described === null) {
@@ -89,7 +95,10 @@ export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): 
   write();
   job.progress({ phase: 'scan', done: count.files, total: count.files });
 
-  const missing = [...known.values()].filter((image) => !seen.has(image.path));
+  const missing = [...known.values()].filter(
+    (image) => !seen.has(image.path) && !closed.some((folder) => image.path.startsWith(folder)),
+  );
+  requireStanding(store, standing, missing, known);
   for (const image of matchMoved(fresh, missing)) {
     count.moved++;
     pending.push(() => rows.updateImage(database, image.id, image.fresh.path, image.fresh.stat, image.fresh.described));
@@ -117,6 +126,46 @@ export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): 
       if (byHand !== undefined) rows.giveBack(database, row, byHand);
     });
   }
+}
+
+/** What tells that a folder is the one that it was a moment ago; null: nothing is there. */
+function rootOf(folder: string): string | null {
+  try {
+    const { dev, ino } = fs.statSync(folder, { bigint: true });
+    return `${dev}:${ino}`;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Images are gone only from a datastore that is there: throws `datastore/unreachable` when its folder was unmounted or renamed under the
+ * scan, or when nothing at all is left of it and its folder lies on another device than it did.
+ */
+function requireStanding(
+  { name: datastore, path: root, device }: Datastore,
+  before: string | null,
+  missing: readonly rows.KnownImage[],
+  known: ReadonlyMap<string, rows.KnownImage>,
+): void {
+  const unreachable = (reason: string): ImageError =>
+    new ImageError('datastore/unreachable', { name: root, datastore, reason }, { file: root });
+  if (rootOf(root) !== before) throw unreachable('it went away while it was scanned');
+  const there = [...known.values()].filter(({ gone }) => !gone).length;
+  const left = there - missing.filter(({ gone }) => !gone).length;
+  if (there === 0 || left > 0) return;
+  const now = findDevice(root);
+  if (now === null || device === null || !isOtherDevice(device, now)) return;
+  throw unreachable(`it is empty, and lies on ${now.source} (${now.fileSystem}) in place of ${device.source}`);
+}
+
+/** Removed between being seen and being opened. */
+function isGoneMeanwhile(described: Described): boolean {
+  return (
+    described?.kind === 'problem' &&
+    described.error.code === 'storage/open' &&
+    described.error.detail.errno === 'ENOENT'
+  );
 }
 
 const noStat: FileStat = { device: '0', inode: '0', mtimeNs: '0', length: 0, allocated: 0 };

@@ -6,7 +6,8 @@ import { fromSystem, ImageError } from '../../errors/image-error.ts';
 /** A file, or what stands in the way of one. `path` is relative to the folder, with `/` between its parts. */
 export type Found =
   | { readonly kind: 'file'; readonly path: string; readonly stat: FileStat }
-  | { readonly kind: 'problem'; readonly path: string; readonly error: ImageError };
+  /** `closed`: it is a folder that cannot be looked into, so that nothing is known of what lies in it. */
+  | { readonly kind: 'problem'; readonly path: string; readonly error: ImageError; readonly closed?: boolean };
 
 /** What tells whether a file is still the same without opening it. Numbers beyond 2^53 as text. */
 export interface FileStat {
@@ -42,7 +43,7 @@ function* walkFolder(root: string, folder: string, depth: number): Generator<Fou
       const detail = { name: root, datastore: '', reason: failed.message };
       throw new ImageError('datastore/unreachable', detail, { file: root }, failed);
     }
-    yield { kind: 'problem', path: folder, error: failed };
+    yield { kind: 'problem', path: folder, error: failed, closed: true };
     return;
   }
   entries.sort((a, b) => Buffer.compare(a.name, b.name));
