@@ -34,6 +34,13 @@ export interface ImageTab {
 export const imageTabs: readonly ImageTab[] = [
   { id: 'overview', label: 'tab.overview', view: { now: Overview } },
   {
+    id: 'map',
+    label: 'tab.map',
+    view: { later: () => import('./features/clusters/ClustersTab.svelte') },
+    shows: ({ record }) => !record.gone && record.virtualSize !== null,
+    fills: true,
+  },
+  {
     id: 'snapshots',
     label: 'tab.snapshots',
     view: { now: Snapshots },

@@ -150,6 +150,10 @@ export interface ImageSession {
   readonly guestSize: number;
   readonly files: readonly { readonly role: string; readonly path: string; readonly length: number }[];
   readonly depth: number;
+  /** Bytes of the smallest cell of the map: of the guest's disk, of its files. */
+  readonly mapUnits: { readonly guest: number; readonly file: number };
+  /** The images that it reads through, itself first; of a long chain the first ones. */
+  readonly layers: readonly string[];
   /** Null: it was opened whole. */
   readonly reduced: Reduced | null;
 }

@@ -107,7 +107,8 @@ function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTask): Qu
       const asked = { path: image.path, options: { ...options, share: true }, chain: false };
       const [facts] = reduced === null ? await info(asked, silentJob) : [null];
       const files = node.files.map(({ role, storage }) => ({ role, path: storage.name, length: storage.size }));
-      return { info: facts, guestSize: node.size, files, depth, reduced };
+      const mapUnits = { guest: mapped().unitOf('guest'), file: mapped().unitOf('file') };
+      return { info: facts, guestSize: node.size, files, depth, mapUnits, layers: mapped().layers, reduced };
     },
     references() {
       const { fault, ...list } = listReferences(image.path, { ...options, share: true });

@@ -3,7 +3,7 @@ import type { BlockNode } from '../../block/node.ts';
 import { resolveOne } from '../../block/read.ts';
 import { isImageError, ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, TableEntry } from '../../formats/driver.ts';
-import { fileLayers, guestLayers, kindClasses, type GuestLayer, type MapLayer } from './classes.ts';
+import { fileLayers, guestLayers, kindClasses, mostDepths, type GuestLayer, type MapLayer } from './classes.ts';
 import { FileMap } from './file-map.ts';
 import { GuestMap } from './guest-map.ts';
 import { stateOf } from './guest-scan.ts';
@@ -55,6 +55,15 @@ export class ImageMap {
     this.#node = node;
     this.#driver = driver;
     this.#depth = depth;
+  }
+
+  /** Names of the images that the disk is read through, the top one first; as many as are told apart. */
+  get layers(): readonly string[] {
+    const names: string[] = [];
+    for (let node: BlockNode | null = this.#node; node !== null && names.length < mostDepths; node = node.backing) {
+      names.push(node.name);
+    }
+    return names;
   }
 
   /** Bytes of the smallest cell of a view. */
