@@ -2,6 +2,7 @@
 import type { OpenOptions } from '../../core/formats/open.ts';
 import { createDriverNamed, driverNamed } from '../../core/formats/registry.ts';
 import { silentJob } from '../../core/job.ts';
+import type { DiskFacts } from '../../core/profiles/disk-facts.ts';
 import type { Demand, Profile, Rule } from '../../core/profiles/profile.ts';
 import { profileNamed, profiles } from '../../core/profiles/profiles.ts';
 import { exactSize } from '../../core/profiles/sentences.ts';
@@ -168,7 +169,7 @@ async function check(args: Args, name: string, output: 'human' | 'json'): Promis
   else {
     outLine(`image: ${name}`);
     if (facts.guestProblem !== null) outLine(`the disk could not be looked into: ${facts.guestProblem}`);
-    for (const verdict of verdicts) printVerdict(verdict, name);
+    for (const verdict of verdicts) printVerdict(verdict, name, facts);
   }
   return asked.length > 0 && verdicts.some(({ outcome }) => outcome === 'refuses') ? 2 : 0;
 }
@@ -187,25 +188,24 @@ const outcomes: Readonly<Record<ProfileVerdict['outcome'], string>> = {
   refuses: 'refuses it',
 };
 
-function printVerdict({ label, outcome, findings, notChecked, plan }: ProfileVerdict, image: string): void {
+function printVerdict(verdict: ProfileVerdict, image: string, facts: DiskFacts): void {
+  const { label, outcome, findings, notChecked, plan } = verdict;
   outLine(`${label}: ${outcomes[outcome]}`);
   for (const { severity, text, rule } of findings) {
     outLine(`    ${severity === 'warns' ? 'warning: ' : ''}${text} [${rule}]`);
   }
-  const lines = new Set(findings.flatMap(({ fix }) => (fix === null ? [] : [fixLine(fix, image, plan.target)])));
+  const lines = new Set(findings.flatMap(({ fix }) => (fix === null ? [] : [fixLine(fix, image, plan.target, facts)])));
   for (const line of lines) outLine(`    fix: ${line}`);
   if (findings.length > 0 && plan.obstacle !== null) outLine(`    a convert would not help: ${plan.obstacle}`);
   if (notChecked.length > 0) outLine(`    not looked at: ${notChecked.join(', ')}`);
 }
 
-function fixLine(fix: Fix, image: string, target: string): string {
+function fixLine(fix: Fix, image: string, target: string, { guest }: DiskFacts): string {
   switch (fix.kind) {
     case 'convert':
       return `${programName} convert --profile ${fix.profile} ${quoted(image)} ${quoted(target)}`;
     case 'resize':
-      return `${programName} resize ${quoted(image)} ${fix.bytes}`;
-    case 'rename':
-      return `call it ${fix.name}`;
+      return `${programName} resize ${guest?.table === 'gpt' ? '--fix-gpt ' : ''}${quoted(image)} ${fix.bytes}`;
   }
 }
 

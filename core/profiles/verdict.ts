@@ -9,11 +9,9 @@ import { planFor, sizeFor, type ProfilePlan } from './plan.ts';
 import type { Demand, DemandKind, Profile, Rule, RuleSource, TakenFormat } from './profile.ts';
 import { demandText } from './sentences.ts';
 
-/** What puts a finding right; `convert` makes another image, the others change this one. */
+/** What puts a finding right: another image, or another size of this one. */
 export type Fix =
-  | { readonly kind: 'convert'; readonly profile: string }
-  | { readonly kind: 'resize'; readonly bytes: number }
-  | { readonly kind: 'rename'; readonly name: string };
+  { readonly kind: 'convert'; readonly profile: string } | { readonly kind: 'resize'; readonly bytes: number };
 
 /** A rule that the image does not meet. */
 export interface ProfileFinding {
@@ -203,6 +201,7 @@ const converted: readonly DemandKind[] = [
   'no-data-file',
   'adapter',
   'not-sparse',
+  'file-name',
 ];
 
 function fixOf({ demand }: Rule, facts: DiskFacts, profile: Profile): Fix | null {
@@ -212,8 +211,6 @@ function fixOf({ demand }: Rule, facts: DiskFacts, profile: Profile): Fix | null
     case 'size-multiple':
     case 'size-least':
       return canStay(facts, profile) ? { kind: 'resize', bytes: sizeFor(profile, facts.virtualSize) } : convert;
-    case 'file-name':
-      return profile.target.archivedAs === null ? { kind: 'rename', name: demand.name } : convert;
     default:
       return null;
   }

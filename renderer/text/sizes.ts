@@ -77,3 +77,14 @@ export function sizeInput(bytes: number): string {
   }
   return `${value}${['', 'K', 'M', 'G', 'T', 'P', 'E'][unit] ?? ''}`;
 }
+
+/** `2040 GiB`, `31,457,792 B`: in the largest unit that says it exactly. */
+export function exactSizeText(bytes: number): string {
+  let unit = 0;
+  let value = bytes;
+  while (value >= 1024 && value % 1024 === 0 && unit < 6) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${countText(value)} ${['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'][unit] ?? ''}`;
+}

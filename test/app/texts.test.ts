@@ -17,7 +17,18 @@ const sources = fs
   .map((name) => ({ name, text: fs.readFileSync(path.join(renderer, name), 'utf8') }));
 
 /** Keys that are made of what the engine says. */
-const made = ['work.', 'phase.', 'state.', 'edge.', 'severity.', 'option.', 'problem/', 'conflict.', 'verdict.'];
+const made = [
+  'work.',
+  'phase.',
+  'state.',
+  'edge.',
+  'severity.',
+  'option.',
+  'problem/',
+  'conflict.',
+  'verdict.',
+  'demand.',
+];
 const holes = (text: string): string[] => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name ?? '').sort();
 
 describe('the texts of the window', () => {
