@@ -48,4 +48,5 @@ export const imageTabs: readonly ImageTab[] = [
   },
   { id: 'relatives', label: 'tab.relatives', view: { now: Relatives } },
   { id: 'check', label: 'tab.check', view: { now: Check }, shows: ({ format }) => format?.canCheck === true },
+  { id: 'hex', label: 'tab.hex', view: { later: () => import('./features/hex/HexTab.svelte') }, fills: true },
 ];

@@ -9,6 +9,7 @@ import type { Job } from '../job.ts';
 import type { CompactDriver } from './compact-driver.ts';
 import type { BitmapDriver } from './bitmap-driver.ts';
 import type { FormatId } from './format-id.ts';
+import type { Head } from './heads.ts';
 import type { TableEntries } from './table-entries.ts';
 
 /** How an image may reach other files. The policy is the caller's (`gate.ts`); a driver only asks. */
@@ -315,6 +316,8 @@ export interface FormatDriver {
   facts(node: BlockNode): ImageFacts;
   /** In order, without gap or overlap, the whole file `role` (`file` unless said). */
   regions(node: BlockNode, role?: string): Iterable<Region>;
+  /** Structures at fixed places, for a file that cannot be opened. Absent: there are none. */
+  readonly heads?: readonly Head[];
   /** Entries of its tables by name. Absent: it has no tables. */
   readonly entries?: TableEntries;
   /**

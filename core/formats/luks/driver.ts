@@ -21,6 +21,7 @@ import { createLuksImage, measureLuks } from './create.ts';
 import { LuksNode, WritableLuksNode } from './node.ts';
 import { luksOptions } from './options.ts';
 import { luksRegions } from './regions.ts';
+import { partitionHeader } from './spec.ts';
 
 /**
  * Opens the image; asks for the passphrase that the setting `key-secret` names, unless no guest data are wanted. Throws `luks/*`,
@@ -80,6 +81,7 @@ export const luks: FormatDriver = {
     snapshots: [],
     further: null,
   }),
+  heads: [{ at: 0, label: 'LUKS header', rows: partitionHeader }],
   regions: (node, role = 'file') => luksRegions(nodeOf(node), role),
   check: (node) => checkLuks(nodeOf(node)),
   measure: measureLuks,

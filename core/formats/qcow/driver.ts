@@ -81,6 +81,7 @@ export const qcow: FormatDriver = {
     };
   },
   regions: (node, role = 'file') => qcowRegions(stateOf(node), role),
+  heads: [{ at: 0, label: 'header', rows: header }],
   entries: {
     names: ['L1[i]', 'L2[i]', 'L2[i][j]'],
     find(node, name, [first, second]) {

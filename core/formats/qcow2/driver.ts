@@ -22,7 +22,7 @@ import { repairDirty } from './repair-dirty.ts';
 import { qcow2Regions } from './regions.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from './snapshot-changes.ts';
 import { listSnapshots, openSnapshot, snapshotTable } from './snapshots.ts';
-import { magic } from './spec.ts';
+import { magic, headerV3 } from './spec.ts';
 import { Qcow2State } from './state.ts';
 import { Qcow2WritableNode } from './write-node.ts';
 import { qcow2Entry, qcow2EntryNames } from './table-entries.ts';
@@ -151,6 +151,7 @@ export const qcow2: FormatDriver = {
   amendOptions: qcow2AmendOptions,
   amend: amendQcow2,
   regions: (node, role = 'file') => qcow2Regions(stateOf(node), role),
+  heads: [{ at: 0, label: 'header', rows: headerV3 }],
   entries: {
     names: qcow2EntryNames,
     find: (node, name, indices) => qcow2Entry(stateOf(node), name, indices),

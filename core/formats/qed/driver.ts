@@ -9,7 +9,7 @@ import { QedNode, readBacking, readHeader, readTable } from './node.ts';
 import { qedEntriesOf } from './entries-of.ts';
 import { qedRegions } from './regions.ts';
 import { entryOf } from '../table-entries.ts';
-import { feature, magic } from './spec.ts';
+import { feature, magic, qedHeader } from './spec.ts';
 
 /** Throws the `qed/*` codes of the header, `format/read-only`, `request/invalid-option`, `gate/*`, `storage/*`. */
 function openQed(storage: Storage, request: OpenRequest): BlockNode {
@@ -56,6 +56,7 @@ export const qed: FormatDriver = {
   compact: notCompacted('qed images are only read here; convert it'),
   facts: (node) => facts(ours(node)),
   regions: (node) => qedRegions(ours(node)),
+  heads: [{ at: 0, label: 'header', rows: qedHeader }],
   entries: {
     names: ['L1[i]', 'L2[i]', 'L2[i][j]'],
     find(node, name, [first, second]) {

@@ -14,6 +14,7 @@ import { repairVdi } from './repair.ts';
 import { entryOf } from '../table-entries.ts';
 import { vdiEntriesOf } from './entries-of.ts';
 import { vdiRegions } from './regions.ts';
+import { preHeader, headerOffset, header1 } from './spec.ts';
 
 const options: readonly OptionRow[] = [
   { name: 'size', type: 'size', meaning: 'Virtual disk size', shown: 'always' },
@@ -63,6 +64,10 @@ export const vdi: FormatDriver = {
   diskIdOption: 'uuid',
   facts: (node) => vdiFacts(ours(node)),
   regions: (node, role = 'file') => vdiRegions(ours(node), role),
+  heads: [
+    { at: 0, label: 'pre-header', rows: preHeader },
+    { at: headerOffset, label: 'header', rows: header1 },
+  ],
   entries: {
     names: ['map[i]'],
     find(node, name, [first]) {

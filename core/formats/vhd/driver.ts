@@ -17,6 +17,7 @@ import { repairVhd } from './repair.ts';
 import { entryOf } from '../table-entries.ts';
 import { vhdEntriesOf } from './entries-of.ts';
 import { vhdRegions } from './regions.ts';
+import { footer, dynamicHeader } from './spec.ts';
 
 const options: readonly OptionRow[] = [
   { name: 'size', type: 'size', meaning: 'Virtual disk size', shown: 'always' },
@@ -88,6 +89,11 @@ export const vhd: FormatDriver = {
   provisions: (node) => (node instanceof FixedNode ? ['falloc', 'full'] : []),
   facts: (node) => vhdFacts(ours(node)),
   regions: (node, role = 'file') => vhdRegions(ours(node), role),
+  heads: [
+    { at: 0, label: 'footer copy', rows: footer },
+    { at: 512, label: 'dynamic disk header', rows: dynamicHeader },
+    { at: -512, label: 'footer', rows: footer },
+  ],
   entries: {
     names: ['BAT[i]'],
     find(node, name, [first]) {

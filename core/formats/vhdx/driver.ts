@@ -1,7 +1,7 @@
 // VHDX: the disks of Hyper-V since Windows Server 2012.
 import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
-import { alignUp } from '../../block/units.ts';
+import { alignUp, KiB } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, OpenRequest, OptionRow } from '../driver.ts';
 import { checkVhdx } from './check.ts';
@@ -18,6 +18,7 @@ import { vhdxEntriesOf } from './entries-of.ts';
 import { vhdxRegions } from './regions.ts';
 import { entryOf } from '../table-entries.ts';
 import { WritableVhdxNode } from './writer.ts';
+import { fileIdentifier, header, regionTableHeader } from './spec.ts';
 
 const options: readonly OptionRow[] = [
   { name: 'size', type: 'size', meaning: 'Virtual disk size; max of 64TB.', shown: 'always' },
@@ -104,6 +105,13 @@ export const vhdx: FormatDriver = {
   diskIdOption: 'virtual_disk_id',
   facts: (node) => vhdxFacts(ours(node)),
   regions: (node, role = 'file') => vhdxRegions(ours(node), role),
+  heads: [
+    { at: 0, label: 'file type identifier', rows: fileIdentifier },
+    { at: 64 * KiB, label: 'header 1', rows: header },
+    { at: 128 * KiB, label: 'header 2', rows: header },
+    { at: 192 * KiB, label: 'region table 1', rows: regionTableHeader },
+    { at: 256 * KiB, label: 'region table 2', rows: regionTableHeader },
+  ],
   entries: {
     names: ['BAT[i]'],
     find(node, name, [first]) {

@@ -17,7 +17,7 @@ import { vmdkRegions } from './regions.ts';
 import { repairVmdk } from './repair.ts';
 import { sizeByRewrite } from './resize-disk.ts';
 import { grainEntry } from './table-entries.ts';
-import { noParent } from './spec.ts';
+import { noParent, hostedHeader } from './spec.ts';
 
 function ours(node: BlockNode): VmdkNode {
   if (!(node instanceof VmdkNode)) throw new Error(`not a VMDK node: ${node.format}`);
@@ -53,6 +53,7 @@ export const vmdk: FormatDriver = {
   provisions: (node) => (ours(node).extents.at(-1)?.kind === 'flat' ? ['falloc', 'full'] : []),
   facts: (node) => vmdkFacts(ours(node)),
   regions: (node, role = 'file') => vmdkRegions(ours(node), role),
+  heads: [{ at: 0, label: 'header', rows: hostedHeader }],
   entries: {
     names: ['GD[i]', 'GT[i]', 'GT[i][j]'],
     find: (node, name, indices) => grainEntry(ours(node), name, indices),

@@ -78,7 +78,7 @@ function openAsFarAs(path: string, options: OpenOptions): { open: OpenImage; red
   let reason: ImageError | null = null;
   for (const [how, tried] of attempts) {
     try {
-      const open = new OpenImage(path, tried);
+      const open = new OpenImage(path, tried, how === 'bytes');
       return { open, reduced: reason === null || how === 'whole' ? null : { how, reason: reason.message } };
     } catch (error) {
       if (!(error instanceof ImageError)) throw error;

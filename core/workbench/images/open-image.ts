@@ -6,7 +6,9 @@ import type { Storage } from '../../block/storage.ts';
 import { KiB, MiB } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, Region } from '../../formats/driver.ts';
+import { formatOf, headRegions } from '../../formats/heads.ts';
 import { openImage, type OpenOptions } from '../../formats/open.ts';
+import { allDrivers } from '../../formats/registry.ts';
 import { guestRegions } from '../../guest/structures.ts';
 import { locate, namesIn } from '../../operations/locate.ts';
 import type { AnnotatedWindow, ComparedStep, PlaceFacts, RegionFacts, Searched } from '../contract.ts';
@@ -33,12 +35,17 @@ const snapshotView = 'snapshot:';
 export class OpenImage {
   readonly node: BlockNode;
   readonly driver: FormatDriver;
+  /** What the file looks like that was opened as plain bytes; null: it was opened as what it is. */
+  readonly #plain: FormatDriver | null;
   readonly #indices = new Map<string, RegionIndex>();
   readonly #snapshots = new Map<string, BlockNode>();
   #other: { readonly key: string; readonly image: OpenImage } | null = null;
 
-  constructor(path: string, options: OpenOptions) {
+  /** `plain`: it could not be opened as what it looks like. */
+  constructor(path: string, options: OpenOptions, plain = false) {
     ({ node: this.node, driver: this.driver } = openImage(path, { ...options, share: true }));
+    const storage = this.node.files[0]?.storage;
+    this.#plain = plain && storage !== undefined ? formatOf(storage, allDrivers()) : null;
   }
 
   /** Layers that it reads through, itself included. */
@@ -134,6 +141,7 @@ export class OpenImage {
   }
 
   #walk(view: string): Iterable<Region> {
+    if (this.#plain !== null && !this.#isDisk(view)) return headRegions(this.node, this.#plain);
     return this.#isDisk(view)
       ? guestRegions(this.nodeOf(view))
       : this.driver.regions(this.node, this.#fileOf(view).role);
