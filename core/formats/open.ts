@@ -42,7 +42,7 @@ export interface OpenOptions {
   /** The layer below is this, whatever the image says (`null`: none); the node owns it from then on. */
   readonly backing?: OpenedBacking;
   /** Stands between the image's own files (not those of the layers below) and the format that reads and writes them. */
-  readonly wrap?: ((storage: Storage, role: string) => Storage) | undefined;
+  readonly wrap?: ((storage: Storage, role: string, made?: boolean) => Storage) | undefined;
   /** What a verb that changes the image keeps for taking it back (`changeInPlace`); opening alone does not look at it. */
   readonly undo?: UndoMode | undefined;
 }
@@ -146,7 +146,8 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
       const target = resolveReference(reference.from, reference.path);
       requireAllowed(policy, { from: reference.from, path: target, role: reference.role });
       if (!writable) throw new ImageError('storage/read-only', {}, { file: reference.from });
-      return wrap(newFile(target, { writable, lock, cache: options.cache }), reference.role);
+      const { storage, made } = newFile(target, { writable, lock, cache: options.cache });
+      return wrap(storage, reference.role, made);
     },
     announce(references) {
       policy.announce?.(
@@ -210,13 +211,13 @@ export function optionsBelow(options: OpenOptions): OpenOptions {
 }
 
 /** A new file, or one that is there and holds nothing: an extent that was given up. Throws `storage/open`. */
-function newFile(target: string, how: FileOptions): Storage {
+function newFile(target: string, how: FileOptions): { storage: Storage; made: boolean } {
   try {
-    return openFile(target, { ...how, create: 'new', mode: 0o644 });
+    return { storage: openFile(target, { ...how, create: 'new', mode: 0o644 }), made: true };
   } catch (error) {
     if (!(error instanceof ImageError) || error.detail.errno !== 'EEXIST') throw error;
     const present = openFile(target, how);
-    if (present.size === 0) return present;
+    if (present.size === 0) return { storage: present, made: false };
     present.close();
     throw error;
   }

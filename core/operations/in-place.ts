@@ -48,9 +48,9 @@ export async function changeInPlace<Result>(
   const { wrap } = options.open;
   let opened: OpenedImage | null = null;
   try {
-    const watched = (storage: Storage, role: string): Storage => {
-      const file = journal === null ? storage : journal.watch(storage, role);
-      return wrap === undefined ? file : wrap(file, role);
+    const watched = (storage: Storage, role: string, made?: boolean): Storage => {
+      const file = journal === null ? storage : journal.watch(storage, role, made);
+      return wrap === undefined ? file : wrap(file, role, made);
     };
     opened = openImage(path, { ...options.open, writable: true, wrap: watched });
     const { node, driver } = opened;

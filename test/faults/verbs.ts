@@ -169,6 +169,12 @@ export const verbRows: readonly VerbRow[] = [
     image,
     '5M',
   ]),
+  row('resize, larger, further extents', 'vmdk', one('vmdk', 'subformat=twoGbMaxExtentSparse', '2M', ...someData), [
+    'resize',
+    '-q',
+    image,
+    '5G',
+  ]),
   row('resize, larger', 'vdi', one('vdi', '', '2M', ...someData), ['resize', '-q', image, '9G'], vdi),
   row('resize, smaller', 'vdi', one('vdi', '', '5M', ...someData), ['resize', '-q', '--shrink', image, '1M'], vdi),
   row('resize, larger', 'qcow', one('qcow', '', '2M', ...someData), ['resize', '-q', image, '5M']),

@@ -17,6 +17,7 @@ import {
   recordStruct,
   recordType,
   resultStruct,
+  madeByVerb,
   sectorSize,
   type RecordHead,
 } from './spec.ts';
@@ -44,6 +45,8 @@ export interface JournalFile {
   readonly born: bigint;
   /** Bytes before the verb. */
   readonly size: number;
+  /** The verb made the file: putting back removes it. */
+  readonly made: boolean;
   /** By offset, without overlap. */
   readonly old: readonly OldPiece[];
   /** In the order of the changes. */
@@ -248,7 +251,8 @@ class Parts {
     const text = (start: number, length: number): string =>
       Buffer.from(bytes.subarray(start, start + length)).toString('utf8');
     const role = text(fileStruct.size, role_length);
-    return { id: head.file, role, path: text(fileStruct.size + role_length, path_length), inode, born, size };
+    const made = head.offset === madeByVerb;
+    return { id: head.file, role, path: text(fileStruct.size + role_length, path_length), inode, born, size, made };
   }
 
   #takeResults(bytes: Uint8Array, wrong: (what: string) => ImageError): void {

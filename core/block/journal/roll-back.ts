@@ -1,7 +1,10 @@
 // Putting old bytes back where a verb changed a file.
+import fs from 'node:fs';
+import path from 'node:path';
+import { fromSystem } from '../../errors/image-error.ts';
 import type { Storage } from '../storage.ts';
 import type { JournalFile } from './read.ts';
-import { removeJournal } from './place.ts';
+import { flushFolder, removeJournal } from './place.ts';
 import { largestPiece } from './spec.ts';
 import type { JournalWriter } from './write.ts';
 
@@ -12,17 +15,29 @@ export interface FileToRestore {
 }
 
 /**
- * Makes the files what they were before the verb, flushes them and removes the journal. Ended in the middle, it can be begun again.
+ * Makes the files what they were before the verb, flushes them, removes those that it made, and then the journal. Ended in the middle, it can be begun again.
  * Owns `storage`, the open journal, which `writer` (`JournalWriter.takingBack`) has marked. Throws `storage/*`.
  */
 export function rollBack(writer: JournalWriter, storage: Storage, files: readonly FileToRestore[]): void {
   try {
-    for (const { file, storage: target } of files) restore(file, target, storage, () => writer.touch());
-    for (const { storage: target } of files) target.flush();
+    const known = files.filter(({ file }) => !file.made);
+    for (const { file, storage: target } of known) restore(file, target, storage, () => writer.touch());
+    for (const { storage: target } of known) target.flush();
+    for (const { file, storage: target } of files) if (file.made) removeMade(target);
   } finally {
     storage.close();
   }
   removeJournal(storage.name, true);
+}
+
+/** Takes a file away that a verb had added to an image. Throws `storage/write`, `storage/flush`. */
+export function removeMade({ name }: Storage): void {
+  try {
+    fs.rmSync(name, { force: true });
+  } catch (error) {
+    throw fromSystem('storage/write', error, { file: name });
+  }
+  flushFolder(path.dirname(name));
 }
 
 function restore(file: JournalFile, target: Storage, journal: Storage, atWork: () => void): void {

@@ -98,7 +98,7 @@ function tellUnusable(name: string, file: string, reason: string, opening: Openi
   else if (!opening.share) notice(new ImageError('undo/foreign', { name, reason }, { file }));
 }
 
-/** All files of the journal, the image's own first; null: one of them is not there. */
+/** All files of the journal, the image's own first; null: one of them is not there. One that the verb made may be gone again already. */
 export function openAll(journal: Journal, storage: Storage, image: Storage, opening: Opening): FileToRestore[] | null {
   const opened: FileToRestore[] = [];
   const closeAll = (): void => opened.slice(1).forEach((file) => file.storage.close());
@@ -111,9 +111,16 @@ export function openAll(journal: Journal, storage: Storage, image: Storage, open
       const other = opening.openOther(path.resolve(path.dirname(storage.name), file.path), file.role);
       opened.push({ file, storage: other });
       if (isSame(file, other)) continue;
+      if (file.made) {
+        // The verb's own is gone, and this one is nobody's business.
+        opened.pop();
+        other.close();
+        continue;
+      }
       closeAll();
       return null;
     } catch (error) {
+      if (file.made && error instanceof ImageError && error.detail.errno === 'ENOENT') continue;
       closeAll();
       if (error instanceof ImageError && error.detail.errno === 'ENOENT') return null;
       throw error;

@@ -92,3 +92,6 @@ export const recordAlignment = 16;
 /** A longer file, or one with more records, is none of ours. */
 export const largestJournal = 3 * 1024 ** 3;
 export const mostRecords = 2 ** 21;
+
+/** `offset` of a record `file`: the verb made it. Otherwise 0. */
+export const madeByVerb = 1;

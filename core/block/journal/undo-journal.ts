@@ -10,7 +10,7 @@ import { notice } from './notices.ts';
 import { Coverage } from './coverage.ts';
 import { freeSpace, journalPath, markOf, realPath, type FileMark } from './place.ts';
 import { readJournal } from './read.ts';
-import { rollBack } from './roll-back.ts';
+import { removeMade, rollBack } from './roll-back.ts';
 import { largestPiece, sectorSize } from './spec.ts';
 import { cannotKeep, JournalFull, JournalWriter, type About } from './write.ts';
 
@@ -44,6 +44,8 @@ export class UndoJournal {
   readonly #parked: UndoJournal[] = [];
   readonly #files: JournaledStorage[] = [];
   readonly #marks: FileMark[] = [];
+  /** Files that the verb made: there are none of them when it is put back. */
+  readonly #made = new Set<JournaledStorage>();
   #state: 'idle' | 'running' | 'off' | 'ended' = 'idle';
   #writer: JournalWriter | null = null;
   #named = 0;
@@ -61,8 +63,8 @@ export class UndoJournal {
     if (outer !== null) outer.#oneOfSeveral = true;
   }
 
-  /** The file of the image that plays `role`, seen through the journal. A block device, or what is no file, is left as it is. */
-  watch(storage: Storage, role: string): Storage {
+  /** The file of the image that plays `role` (`made`: the verb has just created it), seen through the journal. A block device, or what is no file, is left as it is. */
+  watch(storage: Storage, role: string, made = false): Storage {
     if (!storage.writable || this.#state === 'off') return storage;
     if (storage.descriptor === null || storage.identity?.startsWith('device:') === true) {
       // Of an image, all files are put back or none.
@@ -73,6 +75,7 @@ export class UndoJournal {
     const file = new JournaledStorage(storage, this, this.#files.length, role);
     this.#files.push(file);
     this.#marks.push(mark);
+    if (made) this.#made.add(file);
     return file;
   }
 
@@ -258,17 +261,29 @@ export class UndoJournal {
     const writer = this.#writer;
     this.#held = [];
     for (const file of this.#files) file.forgetHeld();
-    if (writer !== null) {
-      try {
-        if (this.#state === 'running') this.#putBack(writer);
-        else writer.remove(); // it was begun, and nothing was done under it
-      } catch (error) {
-        if (!(error instanceof ImageError)) throw error;
-        const detail = { name: this.#name, verb: this.#options.verb, reason: error.message };
-        notice(new ImageError('undo/left', detail, { file: writer.file }, error));
-      }
+    const wasRunning = this.#state === 'running';
+    const isBack = this.#orLeft(() => {
+      if (writer !== null && wasRunning) this.#putBack(writer);
+      else writer?.remove(); // it was begun, and nothing was done under it
+    });
+    // Also those that the journal does not know yet. Without a journal what was changed may need them.
+    if (this.#state === 'idle' || (wasRunning && isBack)) {
+      for (const file of this.#made) this.#orLeft(() => removeMade(file.inner));
     }
     this.#end();
+  }
+
+  /** A fault of the host is told (`undo/left`): false then. */
+  #orLeft(work: () => void): boolean {
+    try {
+      work();
+      return true;
+    } catch (error) {
+      if (!(error instanceof ImageError)) throw error;
+      const detail = { name: this.#name, verb: this.#options.verb, reason: error.message };
+      notice(new ImageError('undo/left', detail, { file: this.#writer?.file ?? this.#name }, error));
+      return false;
+    }
   }
 
   #putBack(writer: JournalWriter): void {
@@ -279,7 +294,7 @@ export class UndoJournal {
       // Null: nothing of it had reached the disk, and so nothing of the verb.
       if (journal === null) return;
       const files = journal.files.map((file) => ({ file, ours: this.#files[file.id] as JournaledStorage }));
-      const touched = files.filter(({ ours }) => ours.touched);
+      const touched = files.filter(({ file, ours }) => ours.touched || file.made);
       const targets = touched.map(({ file, ours }) => ({ file, storage: ours.inner }));
       rollBack(JournalWriter.takingBack(storage, journal), storage, targets);
     } finally {
@@ -308,7 +323,8 @@ export class UndoJournal {
       const writer = this.#begun();
       for (; this.#named < this.#files.length; this.#named++) {
         const file = this.#files[this.#named] as JournaledStorage;
-        writer.addFile(file.id, this.#marks[this.#named] as FileMark, file.role, realPath(file.name));
+        const mark = this.#marks[this.#named] as FileMark;
+        writer.addFile(file.id, mark, file.role, realPath(file.name), this.#made.has(file));
       }
       write(writer);
       writer.commit();

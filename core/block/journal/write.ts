@@ -13,6 +13,7 @@ import {
   headStruct,
   journalMagic,
   journalVersion,
+  madeByVerb,
   mostRecords,
   recordAlignment,
   recordMagic,
@@ -110,7 +111,7 @@ export class JournalWriter {
     return writer;
   }
 
-  addFile(id: number, mark: FileMark, role: string, filePath: string): void {
+  addFile(id: number, mark: FileMark, role: string, filePath: string, made: boolean): void {
     const roleText = Buffer.from(role);
     const pathText = Buffer.from(path.relative(path.dirname(this.file), filePath));
     const row = fileStruct.serialise({
@@ -121,7 +122,7 @@ export class JournalWriter {
       role_length: roleText.length,
       path_length: pathText.length,
     });
-    this.record('file', { file: id }, Buffer.concat([row, roleText, pathText]));
+    this.record('file', { file: id, offset: made ? madeByVerb : 0 }, Buffer.concat([row, roleText, pathText]));
   }
 
   /** Throws `JournalFull`, `storage/write`. */
