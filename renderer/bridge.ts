@@ -22,8 +22,8 @@ export interface Fault {
 
 type Holders = readonly { readonly pid: number; readonly command: string }[];
 
-/** How it stands with the server. */
-export type Connection = 'opening' | 'open' | 'lost';
+/** How it stands with the server; `refused`: it is there, but it is another run of it, which this window has not been let into. */
+export type Connection = 'opening' | 'open' | 'lost' | 'refused';
 
 /** Milliseconds between two attempts to reach the server again: soon at first, then less often. */
 const pauses = [250, 500, 1000, 2000, 4000];
@@ -62,7 +62,8 @@ function connect(): Link {
     tell('open');
   });
   socket.addEventListener('close', () => {
-    tell('lost');
+    if (connection !== 'refused') tell('lost');
+    void whyRefused();
     const pause = pauses[Math.min(attempts, pauses.length - 1)];
     attempts += 1;
     setTimeout(() => {
@@ -70,6 +71,18 @@ function connect(): Link {
     }, pause);
   });
   return new RPCLink({ websocket: socket });
+}
+
+/** A browser does not say why a WebSocket was refused; a plain request does. */
+async function whyRefused(): Promise<void> {
+  if (!location.protocol.startsWith('http')) return;
+  try {
+    const { status } = await fetch('./', { method: 'HEAD', cache: 'no-store' });
+    if (connection === 'open') return;
+    tell(status === 401 || status === 403 ? 'refused' : 'lost');
+  } catch {
+    if (connection === 'refused') tell('lost'); // nothing answers at all
+  }
 }
 
 function tell(now: Connection): void {
@@ -86,8 +99,39 @@ export function onConnection(listener: (connection: Connection) => void): () => 
 
 const current: Link = { call: (path, input, options) => link.call(path, input, options) };
 
-/** Every call of the contract. */
-export const client: ContractRouterClient<Contract> = createORPCClient(current);
+/** Every call of the contract, refused as the program refuses it. */
+export const unasked: ContractRouterClient<Contract> = createORPCClient(current);
+
+/** What is asked of a person when a call was refused for want of a decision: the input to try again with; null: it stays refused. */
+export type Asker = (path: readonly string[], input: unknown, fault: Fault) => Promise<unknown>;
+let asker: Asker | null = null;
+
+/** From now on `askWith` hears of every such refusal. */
+export function askWith(ask: Asker): void {
+  asker = ask;
+}
+
+/** Decisions in a row that one call may want: a chain of images shows its layers one by one. */
+const mostQuestions = 50;
+
+const asking: Link = {
+  async call(path, input, options) {
+    let given = input;
+    for (let asked = 0; ; asked += 1) {
+      try {
+        return await link.call(path, given, options);
+      } catch (error) {
+        const fault = faultOf(error);
+        if (fault.code !== 'gate/ask' || asker === null || asked === mostQuestions) throw error;
+        given = await asker(path, given, fault);
+        if (given === null) throw error;
+      }
+    }
+  },
+};
+
+/** Every call of the contract; where one is refused until somebody decides, the person is asked and the call made again. */
+export const client: ContractRouterClient<Contract> = createORPCClient(asking);
 
 function isWire(data: unknown): data is WireError {
   return typeof data === 'object' && data !== null && 'code' in data && 'where' in data;

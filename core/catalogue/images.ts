@@ -99,6 +99,10 @@ export interface ImageFilter {
   readonly text?: string | null;
   /** Only those with a problem of their own or with their parent. */
   readonly problems?: boolean;
+  /** Only those that others stand on. */
+  readonly hasChildren?: boolean;
+  /** `ok`: no problem, not dirty, not gone; `problem`: what `problems` means; null: whatever it is. */
+  readonly health?: 'ok' | 'problem' | 'dirty' | 'gone' | null;
   /** What the list is in order by; default: datastore and path. */
   readonly order?: ImageOrder;
   readonly descending?: boolean;
@@ -154,13 +158,17 @@ const entryRows = `select i.id, d.name as datastore, i.path, d.path || '/' || i.
   from image i join datastore d on d.id = i.datastore_id
   left join image_note n on n.image_id = i.id left join lineage l on l.child_id = i.id`;
 
+const ill = `(i.problem_code is not null or i.gone_at is not null or l.state in ('missing', 'changed', 'touched', 'loop', 'refused'))`;
+
 const conditions = `where (:within is null or d.id in (select value from json_each(:within)))
        and (:datastore is null or d.name = :datastore or d.id = :datastore)
        and (:format is null or i.format = :format)
        and (:tag is null or exists (select 1 from image_tag t where t.image_id = i.id and t.tag = :tag))
        and (:text is null or instr(lower(i.path), lower(:text)) > 0 or instr(lower(coalesce(n.name, '')), lower(:text)) > 0)
-       and (:problems = 0 or i.problem_code is not null or i.gone_at is not null
-            or l.state in ('missing', 'changed', 'touched', 'loop', 'refused'))`;
+       and (:problems = 0 or ${ill})
+       and (:has_children = 0 or exists (select 1 from lineage c where c.parent_id = i.id))
+       and (:health is null or (:health = 'gone' and i.gone_at is not null) or (:health = 'dirty' and i.dirty <> 0)
+            or (:health = 'problem' and ${ill}) or (:health = 'ok' and i.dirty = 0 and not coalesce(${ill}, 0)))`;
 
 function conditionValues(filter: ImageFilter): Values {
   return {
@@ -170,6 +178,8 @@ function conditionValues(filter: ImageFilter): Values {
     tag: filter.tag ?? null,
     text: filter.text ?? null,
     problems: Number(filter.problems ?? false),
+    has_children: Number(filter.hasChildren ?? false),
+    health: filter.health ?? null,
   };
 }
 

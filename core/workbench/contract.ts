@@ -74,6 +74,9 @@ export interface JobEntry extends JobRecord {
 /** What lists of images can be put in order by. */
 export const imageOrders = ['path', 'format', 'virtualSize', 'allocated', 'changed'] as const;
 
+/** What lists of images can be narrowed to: nothing is wrong, something is, changed without being closed, not there any more. */
+export const imageHealths = ['ok', 'problem', 'dirty', 'gone'] as const;
+
 /** The program behind the window. */
 export interface About {
   readonly version: string;
@@ -297,6 +300,9 @@ export const contract = {
           tag: v.nullable(name),
           text: v.nullable(v.string()),
           problems: v.boolean(),
+          /** Only those that others stand on. */
+          hasChildren: v.optional(v.boolean(), false),
+          health: v.optional(v.nullable(v.picklist(imageHealths)), null),
           /** By datastore and path unless another is asked for. */
           order: v.optional(v.picklist(imageOrders), 'path'),
           descending: v.optional(v.boolean(), false),

@@ -1,14 +1,17 @@
-// How a sheet names an image to a job: its path, how far its references are followed, and its passphrase if it has one.
-import { settings } from './settings.svelte.ts';
+// How a sheet names an image to a job: its path, what it may pull in, and its passphrase if it has one.
 
 /** Name under which a typed passphrase of an image that is there is handed over. */
 const secretName = 'source';
+
+/** Files that images may pull in until this window is closed, because a person said so here. */
+export const granted = new Set<string>();
 
 export interface NamedImage {
   readonly image: {
     path: string;
     format: string | null;
-    trust: 'nothing' | 'folder' | 'files';
+    trust: 'policy';
+    allow: string[];
     secret: string | null;
   };
   readonly secrets: Record<string, string>;
@@ -18,7 +21,7 @@ export interface NamedImage {
 export function nameImage(path: string, passphrase = '', format: string | null = null): NamedImage {
   const secret = passphrase === '' ? null : secretName;
   return {
-    image: { path, format, trust: settings.trust, secret },
+    image: { path, format, trust: 'policy', allow: [...granted], secret },
     secrets: secret === null ? {} : { [secret]: passphrase },
   };
 }

@@ -5,6 +5,7 @@ import { baseName } from '../text/paths.ts';
 import { messageOf, t } from '../text/message.svelte.ts';
 import { toast } from '../ui/toasts.svelte.ts';
 import { datastoreOf, refreshSoon } from './catalogue.svelte.ts';
+import { askForJob } from './references.svelte.ts';
 
 export interface ShownJob {
   entry: JobEntry;
@@ -26,6 +27,22 @@ const watching = new Map<string, () => void>();
 const silent = new Set<string>();
 /** Started by this window: their end is told. */
 const own = new Set<string>();
+/** What they were started with, to be started again when a person has allowed what they were refused. */
+const asked = new Map<
+  string,
+  { readonly work: WorkName; readonly params: unknown; readonly secrets: Record<string, string> }
+>();
+/** Refused until the person who is asked now has decided. */
+const undecided = new Set<string>();
+/** Started again as another job. */
+const again = new Map<string, string>();
+
+/** The job that a job is now. */
+function latest(id: string): string {
+  let now = id;
+  for (let next = again.get(now); next !== undefined; next = again.get(now)) now = next;
+  return now;
+}
 
 export function isOver({ state }: JobEntry): boolean {
   return !['queued', 'running', 'paused'].includes(state);
@@ -102,6 +119,42 @@ async function reload(id: string): Promise<void> {
 }
 
 function settle(entry: JobEntry): void {
+  const started = asked.get(entry.id);
+  asked.delete(entry.id);
+  if (started !== undefined && entry.error?.code === 'gate/ask') {
+    undecided.add(entry.id);
+    void askAndRepeat(entry, started.params, started.secrets, started.work);
+  } else end(entry);
+}
+
+/** A job that was refused for want of a decision goes on as another one, or stays refused. */
+async function askAndRepeat(
+  entry: JobEntry,
+  params: unknown,
+  secrets: Record<string, string>,
+  work: WorkName,
+): Promise<void> {
+  try {
+    const renewed = await askForJob(params, secrets);
+    if (renewed === null) return end(entry);
+    const { id } = await client.jobs.start({ work, params: renewed, secrets });
+    again.set(entry.id, id);
+    asked.set(id, { work, params: renewed, secrets });
+    for (const set of [own, silent]) if (set.delete(entry.id)) set.add(id);
+    waiting.set(id, [...(waiting.get(id) ?? []), ...(waiting.get(entry.id) ?? [])]);
+    waiting.delete(entry.id);
+    await reload(id);
+    await forgetJob(entry.id);
+  } catch (error) {
+    jobs.fault = faultOf(error);
+    end(entry);
+  } finally {
+    undecided.delete(entry.id);
+  }
+}
+
+function end(entry: JobEntry): void {
+  undecided.delete(entry.id);
   for (const resolve of waiting.get(entry.id) ?? []) resolve(entry);
   waiting.delete(entry.id);
   if (!own.delete(entry.id) || silent.delete(entry.id)) return;
@@ -125,6 +178,7 @@ export async function startJob<Name extends WorkName>(
 ): Promise<string> {
   const { id } = await client.jobs.start({ work, params, secrets: options.secrets ?? {} });
   own.add(id);
+  asked.set(id, { work, params, secrets: options.secrets ?? {} });
   if (options.quiet === true) silent.add(id);
   await reload(id);
   return id;
@@ -132,10 +186,11 @@ export async function startJob<Name extends WorkName>(
 
 /** Resolves when the job is over. */
 export async function whenOver(id: string): Promise<JobEntry> {
-  const known = jobs.list.find(({ entry }) => entry.id === id);
-  if (known !== undefined && isOver(known.entry)) return known.entry;
+  const now = latest(id);
+  const known = jobs.list.find(({ entry }) => entry.id === now);
+  if (known !== undefined && isOver(known.entry) && !undecided.has(now)) return known.entry;
   return new Promise((resolve) => {
-    waiting.set(id, [...(waiting.get(id) ?? []), resolve]);
+    waiting.set(now, [...(waiting.get(now) ?? []), resolve]);
   });
 }
 
@@ -143,20 +198,25 @@ export async function whenOver(id: string): Promise<JobEntry> {
 export function whenMoving(id: string): Promise<null> {
   return new Promise((resolve) => {
     const over = (): void => {
+      if (undecided.has(id)) {
+        timer = setTimeout(over, patience);
+        return;
+      }
       clearTimeout(timer);
       watching.delete(id);
       resolve(null);
     };
-    const timer = setTimeout(over, patience);
+    let timer = setTimeout(over, patience);
     watching.set(id, over);
   });
 }
 
 /** From now on the end of a job that was started quietly is told; at once if it is over. */
 export function tellEnd(id: string): void {
-  const known = jobs.list.find(({ entry }) => entry.id === id);
+  const now = latest(id);
+  const known = jobs.list.find(({ entry }) => entry.id === now);
   if (known !== undefined && isOver(known.entry)) announce(known.entry);
-  else silent.delete(id);
+  else silent.delete(now);
 }
 
 /** Looks through a datastore now; leaves no trace in the list when all is well. */

@@ -2,33 +2,69 @@
 
 export type Language = 'system' | 'en' | 'zh-CN';
 export type Theme = 'system' | 'light' | 'dark';
-/** What an image may pull in: nothing, files of its folder, any file that it names. */
-export type Trust = 'nothing' | 'folder' | 'files';
+/** 1024 to the step, or 1000. */
+export type Units = 'binary' | 'decimal';
+
+/** Columns of the library that can be hidden; the name always stands there. */
+export const columnNames = ['format', 'virtual', 'on-disk', 'chain', 'health', 'changed', 'datastore'] as const;
+export type ColumnName = (typeof columnNames)[number];
 
 interface Settings {
   language: Language;
   theme: Theme;
-  trust: Trust;
+  units: Units;
+  /** Keys without Ctrl or Cmd do something. */
+  singleKeys: boolean;
+  /** The end of a job is told by the system while the window is in the background. */
+  notifications: boolean;
+  /** Where new files are proposed; empty: beside their source. */
+  targetFolder: string;
+  /** The selected image is shown below the list. */
+  preview: boolean;
+  columns: ColumnName[];
 }
 
 const key = 'platter-settings';
-const choices: { readonly [Name in keyof Settings]: readonly Settings[Name][] } = {
+const usual: Settings = {
+  language: 'system',
+  theme: 'system',
+  units: 'binary',
+  singleKeys: true,
+  notifications: false,
+  targetFolder: '',
+  preview: true,
+  columns: ['format', 'virtual', 'on-disk', 'chain', 'health', 'changed'],
+};
+const choices: { readonly [Name in 'language' | 'theme' | 'units']: readonly Settings[Name][] } = {
   language: ['system', 'en', 'zh-CN'],
   theme: ['system', 'light', 'dark'],
-  trust: ['nothing', 'folder', 'files'],
+  units: ['binary', 'decimal'],
 };
 
+/** Whatever is in the storage becomes settings: what is missing or makes no sense is as usual. */
 function read(): Settings {
-  const settings: Settings = { language: 'system', theme: 'system', trust: 'files' };
   let kept: Partial<Record<keyof Settings, unknown>> = {};
   try {
-    kept = JSON.parse(localStorage.getItem(key) ?? '{}') as typeof kept;
+    const parsed: unknown = JSON.parse(localStorage.getItem(key) ?? '{}');
+    if (typeof parsed === 'object' && parsed !== null) kept = parsed;
   } catch {
-    return settings; // storage that is blocked or holds something else: begin with what is usual
+    return { ...usual }; // storage that is blocked or holds something else
   }
-  const pick = <Name extends keyof Settings>(name: Name): Settings[Name] =>
-    choices[name].find((choice) => choice === kept[name]) ?? settings[name];
-  return { language: pick('language'), theme: pick('theme'), trust: pick('trust') };
+  const pick = <Name extends keyof typeof choices>(name: Name): Settings[Name] =>
+    choices[name].find((choice) => choice === kept[name]) ?? usual[name];
+  const flag = (name: 'singleKeys' | 'notifications' | 'preview'): boolean =>
+    typeof kept[name] === 'boolean' ? kept[name] : usual[name];
+  const { columns, targetFolder } = kept;
+  return {
+    language: pick('language'),
+    theme: pick('theme'),
+    units: pick('units'),
+    singleKeys: flag('singleKeys'),
+    notifications: flag('notifications'),
+    preview: flag('preview'),
+    targetFolder: typeof targetFolder === 'string' ? targetFolder : usual.targetFolder,
+    columns: Array.isArray(columns) ? columnNames.filter((name) => columns.includes(name)) : usual.columns,
+  };
 }
 
 export const settings = $state(read());
@@ -41,6 +77,11 @@ export function keepSettings(): void {
     return;
   }
 }
+
+/** Another window of this browser has set something: it holds here too. */
+window.addEventListener('storage', (event) => {
+  if (event.key === key) Object.assign(settings, read());
+});
 
 /** The language that is shown. */
 export function shownLanguage(): 'en' | 'zh-CN' {

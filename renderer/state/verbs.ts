@@ -1,67 +1,278 @@
-// What can be done with an image, as menus and the palette offer it: one line per verb that has a sheet.
-import type { FormatFacts } from '../../core/workbench/contract.ts';
-import type { MessageKey } from '../text/message.svelte.ts';
-import { catalogue, formatOf } from './catalogue.svelte.ts';
-import type { FreeSheet, ImageSheet, SheetImage, SheetKind } from './sheets.svelte.ts';
+// Everything that a person can do here, once: its name, its key, what it needs, what it does. Palette, menus, tool bars and keys are drawn from it.
+import type { ImageEntry } from '../../core/workbench/contract.ts';
+import { faultOf } from '../bridge.ts';
+import { t, type MessageKey } from '../text/message.svelte.ts';
+import { toast } from '../ui/toasts.svelte.ts';
+import { checkAll, digestAll } from './batch.svelte.ts';
+import { catalogue, refreshCatalogue } from './catalogue.svelte.ts';
+import { scanNow } from './jobs.svelte.ts';
+import { openPanel } from './panels.svelte.ts';
+import { goTo } from './route.svelte.ts';
+import { isReadable } from './selection.svelte.ts';
+import { openSheet, type FreeSheet, type ImageSheet } from './sheets.svelte.ts';
 
-/** An image as far as it matters for what can be done with it. */
-export interface VerbImage extends SheetImage {
-  /** Null: it stands on its own. */
-  readonly parentState: string | null;
-  readonly gone: boolean;
-}
+type Images = readonly ImageEntry[];
 
-export interface Verb<Kind extends SheetKind> {
-  readonly kind: Kind;
+export interface Verb {
+  readonly id: string;
   readonly label: MessageKey;
-  /** A step over to another group of the menu comes before it. */
-  readonly begins?: boolean;
-  /** Whether it is possible; absent: always. */
-  fits?(image: VerbImage, format: FormatFacts | null): boolean;
+  readonly group: 'library' | 'image' | 'change' | 'go';
+  /** As `isKey` reads it. */
+  readonly key?: string;
+  /** How many images it acts on. */
+  readonly takes: 'none' | 'one' | 'some';
+  /** Its images need not be readable. */
+  readonly anyState?: boolean;
+  /** The sheet that it opens, if it is nothing without that. */
+  readonly sheet?: FreeSheet | ImageSheet;
+  /** A further condition. */
+  readonly fits?: (images: Images) => boolean;
+  run(images: Images): void;
 }
 
-const readable = ({ gone, virtualSize }: VerbImage): boolean => !gone && virtualSize !== null;
-const standing = (image: VerbImage): boolean => readable(image) && image.parentState !== null;
-const known = ({ id }: VerbImage): boolean => id !== undefined;
+let sheetsThere: ReadonlySet<string> = new Set();
 
-/** Verbs that need no image. */
-export const freeVerbs: readonly Verb<FreeSheet>[] = [
-  { kind: 'create', label: 'action.new-image' },
-  { kind: 'convert', label: 'action.convert' },
-  { kind: 'batch', label: 'verb.batch' },
-  { kind: 'compare', label: 'verb.compare' },
-  { kind: 'add-datastore', label: 'datastores.add' },
+/** Tells which sheets the window has: a verb whose sheet is not there is not offered. */
+export function knowSheets(kinds: readonly string[]): void {
+  sheetsThere = new Set(kinds);
+}
+
+/** For one image there is a sheet of its own. */
+const hasSheet = (kind: ImageSheet, images: Images): boolean => images.length === 1 && sheetsThere.has(kind);
+
+/** A sheet about one image. */
+const sheet = (kind: ImageSheet) => (images: Images) => openSheet(kind, images[0] ?? null);
+const free = (kind: FreeSheet) => () => openSheet(kind);
+const tab =
+  (name: string) =>
+  ([image]: Images) => {
+    if (image !== undefined) goTo({ page: 'image', id: image.id, tab: name });
+  };
+const hasParent = (images: Images): boolean => images.every(({ parentState }) => parentState !== null);
+
+export const verbs: readonly Verb[] = [
+  {
+    id: 'palette',
+    label: 'palette.open',
+    group: 'go',
+    key: 'Mod+k',
+    takes: 'none',
+    run: () => openPanel({ kind: 'palette' }),
+  },
+  { id: 'new', label: 'action.new-image', group: 'library', key: 'n', takes: 'none', run: free('create') },
+  {
+    id: 'open-file',
+    label: 'action.open-file',
+    group: 'library',
+    key: 'o',
+    takes: 'none',
+    run: () => openPanel({ kind: 'open', name: null }),
+  },
+  { id: 'add-datastore', label: 'datastores.add', group: 'library', takes: 'none', run: free('add-datastore') },
+  { id: 'samples', label: 'samples.make', group: 'library', takes: 'none', run: () => openPanel({ kind: 'samples' }) },
+  {
+    id: 'refresh',
+    label: 'action.refresh',
+    group: 'library',
+    key: 'u',
+    takes: 'none',
+    run: () => void refreshEverything(),
+  },
+  {
+    id: 'open',
+    label: 'action.open',
+    group: 'image',
+    key: 'Enter',
+    takes: 'one',
+    anyState: true,
+    run: tab('overview'),
+  },
+  {
+    id: 'convert',
+    label: 'action.convert',
+    group: 'image',
+    key: 'c',
+    takes: 'some',
+    run(images) {
+      if (images.length > 1 && sheetsThere.has('batch')) openSheet('batch', null, { images });
+      else openSheet('convert', images[0] ?? null);
+    },
+  },
+  {
+    id: 'compare',
+    sheet: 'compare',
+    label: 'action.compare',
+    group: 'image',
+    key: 'Shift+c',
+    takes: 'some',
+    fits: ({ length }) => length <= 2,
+    run: ([first = null, second]) => openSheet('compare', first, second === undefined ? {} : { other: second.file }),
+  },
+  {
+    id: 'overlay',
+    label: 'action.overlay',
+    group: 'image',
+    key: 'l',
+    takes: 'one',
+    sheet: 'overlay',
+    run: sheet('overlay'),
+  },
+  {
+    id: 'check',
+    label: 'action.check',
+    group: 'image',
+    key: 'k',
+    takes: 'some',
+    run: (images) => (images.length === 1 ? tab('check')(images) : void checkAll(images)),
+  },
+  {
+    id: 'digest',
+    label: 'action.digest',
+    group: 'image',
+    key: 'd',
+    takes: 'some',
+    run: (images) => (hasSheet('digest', images) ? openSheet('digest', images[0]) : void digestAll(images)),
+  },
+  {
+    id: 'migrate',
+    label: 'action.migrate',
+    group: 'image',
+    key: 'm',
+    takes: 'some',
+    run: (images) =>
+      hasSheet('migrate', images)
+        ? openSheet('migrate', images[0])
+        : openPanel({ kind: 'migrate', images, datastore: null }),
+  },
+  {
+    id: 'tag',
+    label: 'action.tag',
+    group: 'image',
+    key: 't',
+    takes: 'some',
+    anyState: true,
+    run: (images) => openPanel({ kind: 'tag', images }),
+  },
+  {
+    id: 'export-ova',
+    label: 'action.export-ova',
+    group: 'image',
+    takes: 'one',
+    sheet: 'export-ova',
+    run: sheet('export-ova'),
+  },
+  {
+    id: 'resize',
+    label: 'action.resize',
+    group: 'change',
+    key: 'r',
+    takes: 'one',
+    sheet: 'resize',
+    run: sheet('resize'),
+  },
+  {
+    id: 'compact',
+    label: 'action.compact',
+    group: 'change',
+    key: 'p',
+    takes: 'one',
+    sheet: 'compact',
+    run: sheet('compact'),
+  },
+  { id: 'snapshots', label: 'action.snapshots', group: 'change', key: 's', takes: 'one', run: tab('snapshots') },
+  {
+    id: 'commit',
+    label: 'action.commit',
+    group: 'change',
+    takes: 'one',
+    fits: hasParent,
+    sheet: 'commit',
+    run: sheet('commit'),
+  },
+  {
+    id: 'merge',
+    label: 'action.merge',
+    group: 'change',
+    takes: 'one',
+    fits: hasParent,
+    sheet: 'merge',
+    run: sheet('merge'),
+  },
+  { id: 'rebase', label: 'action.rebase', group: 'change', takes: 'one', sheet: 'rebase', run: sheet('rebase') },
+  { id: 'amend', label: 'action.amend', group: 'change', takes: 'one', sheet: 'amend', run: sheet('amend') },
+  { id: 'rename', label: 'action.rename', group: 'change', key: 'F2', takes: 'one', sheet: 'move', run: sheet('move') },
+  {
+    id: 'undo',
+    label: 'overview.take-back',
+    group: 'change',
+    takes: 'one',
+    anyState: true,
+    sheet: 'undo',
+    run: sheet('undo'),
+  },
+  {
+    id: 'delete',
+    label: 'action.delete',
+    group: 'change',
+    key: 'Delete',
+    takes: 'some',
+    anyState: true,
+    run: (images) =>
+      hasSheet('delete', images) ? openSheet('delete', images[0]) : openPanel({ kind: 'delete', images }),
+  },
+  {
+    id: 'library',
+    label: 'datastores.all',
+    group: 'go',
+    key: '1',
+    takes: 'none',
+    run: () => goTo({ page: 'library', datastore: null, tag: null }),
+  },
+  {
+    id: 'problems',
+    label: 'page.problems',
+    group: 'go',
+    key: '2',
+    takes: 'none',
+    run: () => goTo({ page: 'problems' }),
+  },
+  { id: 'jobs', label: 'page.jobs', group: 'go', key: '3', takes: 'none', run: () => goTo({ page: 'jobs' }) },
+  {
+    id: 'settings',
+    label: 'page.settings',
+    group: 'go',
+    key: '4',
+    takes: 'none',
+    run: () => goTo({ page: 'settings' }),
+  },
+  { id: 'keys', label: 'keys.title', group: 'go', key: '?', takes: 'none', run: () => openPanel({ kind: 'keys' }) },
 ];
 
-/** Verbs on one image, in the order of the menu. */
-export const imageVerbs: readonly Verb<ImageSheet | 'convert' | 'compare'>[] = [
-  { kind: 'convert', label: 'action.convert', fits: readable },
-  { kind: 'export-ova', label: 'verb.export-ova', fits: readable },
-  {
-    kind: 'migrate',
-    label: 'verb.migrate',
-    fits: (image) => readable(image) && known(image) && catalogue.datastores.length > 0,
-  },
-  { kind: 'move', label: 'verb.move', fits: (image) => !image.gone && known(image) },
-  { kind: 'overlay', label: 'action.overlay', fits: readable, begins: true },
-  { kind: 'commit', label: 'verb.commit', fits: standing },
-  { kind: 'merge', label: 'verb.merge', fits: (image) => standing(image) && known(image) },
-  { kind: 'rebase', label: 'verb.rebase', fits: (image, format) => readable(image) && format?.hasBacking === true },
-  { kind: 'resize', label: 'action.resize', fits: readable, begins: true },
-  { kind: 'compact', label: 'action.compact', fits: readable },
-  {
-    kind: 'amend',
-    label: 'verb.amend',
-    fits: (image, format) => readable(image) && image.format === 'qcow2' && (format?.amendOptions.length ?? 0) > 0,
-  },
-  { kind: 'bitmaps', label: 'verb.bitmaps', fits: (image, format) => readable(image) && format?.hasBitmaps === true },
-  { kind: 'undo', label: 'verb.undo', fits: ({ gone }) => !gone },
-  { kind: 'compare', label: 'verb.compare', fits: readable, begins: true },
-  { kind: 'digest', label: 'verb.digest', fits: readable },
-  { kind: 'delete', label: 'action.delete', fits: known, begins: true },
-];
+/** Verbs that begin without an image too: they ask for it. */
+const canAsk = ['convert', 'compare'];
 
-/** Whether a verb is possible with this image now. */
-export function fits({ fits: asked }: Verb<SheetKind>, image: VerbImage): boolean {
-  return asked?.(image, formatOf(image.format)) ?? true;
+/** Why there is nothing to stop it: the images are as many as it takes, and as it needs them. */
+export function canRun(verb: Verb, images: Images): boolean {
+  if (verb.sheet !== undefined && !sheetsThere.has(verb.sheet)) return false;
+  if (verb.id === 'convert' && images.length > 1 && !sheetsThere.has('batch')) return false;
+  if (verb.takes === 'none') return true;
+  if (images.length === 0) return canAsk.includes(verb.id);
+  if (verb.takes === 'one' && images.length > 1) return false;
+  return (verb.anyState === true || images.every(isReadable)) && (verb.fits?.(images) ?? true);
+}
+
+export function verbOf(id: string): Verb {
+  const verb = verbs.find((one) => one.id === id);
+  if (verb === undefined) throw new Error(`there is no verb '${id}'`);
+  return verb;
+}
+
+/** Looks through every datastore that can be reached, and asks for everything anew. */
+async function refreshEverything(): Promise<void> {
+  await refreshCatalogue();
+  try {
+    await Promise.all(catalogue.datastores.map(({ id }) => scanNow(id)));
+  } catch (error) {
+    toast('bad', t('toast.scan-failed'), faultOf(error));
+  }
 }

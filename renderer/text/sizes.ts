@@ -1,14 +1,16 @@
 // Bytes, rates, times and dates in words, in the language of the window.
-import { shownLanguage } from '../state/settings.svelte.ts';
+import { settings, shownLanguage } from '../state/settings.svelte.ts';
 
-const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
+const binary = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
+const decimal = ['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'];
 
-/** Three significant digits: `1.25 GiB`. */
+/** Three significant digits: `1.25 GiB`, or `1.34 GB` where decimal units are wanted. */
 export function sizeText(bytes: number): string {
+  const [units, step] = settings.units === 'decimal' ? [decimal, 1000] : [binary, 1024];
   let unit = 0;
   let value = bytes;
   while (value >= 999.5 && unit < units.length - 1) {
-    value /= 1024;
+    value /= step;
     unit += 1;
   }
   const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;

@@ -28,6 +28,12 @@ const made = [
   'conflict.',
   'verdict.',
   'demand.',
+  'column.',
+  'filter.',
+  'gate.',
+  'palette.',
+  'role.',
+  'storage.',
 ];
 const holes = (text: string): string[] => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name ?? '').sort();
 

@@ -92,9 +92,9 @@ describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'the 
     await page.keyboard.press('/');
     await page.keyboard.type('qcow2');
     await page.getByTestId('total').getByText('Images: 4').waitFor();
-    await page.getByLabel('Only with problems').check();
+    await page.getByRole('combobox', { name: 'Health' }).selectOption('problem');
     await page.getByTestId('total').getByText('Images: 1').waitFor();
-    await page.getByLabel('Only with problems').uncheck();
+    await page.getByRole('combobox', { name: 'Health' }).selectOption('');
     await page.getByRole('searchbox').fill('');
     await page.getByRole('combobox', { name: 'Format' }).selectOption('raw');
     await page.getByTestId('total').getByText('Images: 1').waitFor();
@@ -223,8 +223,8 @@ describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'the 
     fs.ftruncateSync(file, (cluster + 1) * 65536);
     fs.closeSync(file);
     await goTo('#/library');
-    await page.getByRole('link', { name: 'All images' }).waitFor();
-    await page.getByRole('link', { name: 'disks' }).first().click();
+    await page.getByRole('treeitem', { name: 'All images' }).waitFor();
+    await page.getByRole('treeitem', { name: /^disks/ }).click();
     await page.getByRole('button', { name: 'Look through now' }).click();
     await openImage('leaking.qcow2', 'Check');
     await page.getByRole('button', { name: 'Check now' }).click();
@@ -285,7 +285,7 @@ describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'the 
     await page.reload();
     await page.getByRole('heading', { level: 1, name: '设置' }).waitFor();
     expect(await page.locator('html').getAttribute('lang')).toBe('zh-CN');
-    await page.getByRole('link', { name: '所有映像' }).click();
+    await page.getByRole('treeitem', { name: '所有映像' }).click();
     await page.getByRole('columnheader', { name: '虚拟大小' }).waitFor();
     expect(await seriousFaults()).toEqual([]);
   });

@@ -3,6 +3,8 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
+import { openCatalogue } from '../../core/catalogue/catalogue.ts';
+import { readGate, writeGate, type GateRule } from '../../core/workbench/kept-gate.ts';
 import { findProgram } from '../peer-packages.ts';
 
 const project = path.resolve(import.meta.dirname, '../..');
@@ -19,8 +21,18 @@ export function missingWindow(): string | null {
   return built ? null : 'the window is not built (npm run build)';
 }
 
-/** Starts the built server with a catalogue of its own in `folder`. */
-export async function serveWindow(folder: string, args: readonly string[] = []): Promise<Served> {
+/**
+ * Starts the built server with a catalogue of its own in `folder`. `rule`: about layers below; a window that is about something else than
+ * that question is spared it.
+ */
+export async function serveWindow(
+  folder: string,
+  args: readonly string[] = [],
+  rule: GateRule = 'allow',
+): Promise<Served> {
+  const catalogue = openCatalogue(path.join(folder, 'catalogue.db'));
+  writeGate(catalogue, { ...readGate(catalogue), rule });
+  catalogue.close();
   const child = spawn(process.execPath, [path.join(project, 'dist', 'cli', 'main.js'), 'serve', ...args], {
     env: { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -4,17 +4,23 @@ import { client, faultOf, type Fault } from '../../bridge.ts';
 
 export type Order = 'path' | 'format' | 'virtualSize' | 'allocated' | 'changed';
 
+export type Health = 'ok' | 'problem' | 'dirty' | 'gone';
+
 export interface Filter {
   readonly datastore: string | null;
   readonly format: string | null;
   readonly tag: string | null;
   readonly text: string | null;
   readonly problems: boolean;
+  readonly hasChildren: boolean;
+  readonly health: Health | null;
   readonly order: Order;
   readonly descending: boolean;
 }
 
 const pageSize = 200;
+/** Images that one call lists at most. */
+const mostAtOnce = 1000;
 
 export class ImagePages {
   total = $state(0);
@@ -39,6 +45,30 @@ export class ImagePages {
 
   at(index: number): ImageEntry | null {
     return this.#pages.kept[Math.floor(index / pageSize)]?.[index % pageSize] ?? null;
+  }
+
+  /** All images that are here. */
+  known(): readonly ImageEntry[] {
+    return Object.values(this.#pages.kept).flat();
+  }
+
+  /** The images of these rows, fetched as far as they are not here. Throws what the call throws. */
+  async entries(first: number, last: number): Promise<ImageEntry[]> {
+    const filter = this.#filter;
+    const found: ImageEntry[] = [];
+    for (let at = first; at <= last;) {
+      const here = this.at(at);
+      if (here !== null || filter === null) {
+        if (here !== null) found.push(here);
+        at += 1;
+        continue;
+      }
+      const limit = Math.min(mostAtOnce, last - at + 1);
+      const { images } = await client.images.list({ ...filter, offset: at, limit });
+      found.push(...images);
+      at += limit;
+    }
+    return found;
   }
 
   /** Makes sure that these rows are here. */
