@@ -3,10 +3,12 @@ import { settings } from './settings.svelte.ts';
 
 const apple = /Mac|iPhone|iPad/.test(navigator.platform);
 
+const taking = 'input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable="true"]';
+
 /** True while keys belong to a field, a list box or an open dialog. */
 export function isTaken(target: EventTarget | null): boolean {
   if (document.querySelector('dialog[open], [role="dialog"], [role="menu"]') !== null) return true;
-  return target instanceof HTMLElement && target.closest('input, textarea, select, [contenteditable="true"]') !== null;
+  return target instanceof HTMLElement && target.closest(taking) !== null;
 }
 
 /**
