@@ -1,10 +1,10 @@
 // Everything that a person can do here, once: its name, its key, what it needs, what it does. Palette, menus, tool bars and keys are drawn from it.
-import type { ImageEntry } from '../../core/workbench/contract.ts';
+import type { FormatFacts, ImageEntry } from '../../core/workbench/contract.ts';
 import { faultOf } from '../bridge.ts';
 import { t, type MessageKey } from '../text/message.svelte.ts';
 import { toast } from '../ui/toasts.svelte.ts';
 import { checkAll, digestAll } from './batch.svelte.ts';
-import { catalogue, refreshCatalogue } from './catalogue.svelte.ts';
+import { catalogue, formatOf, refreshCatalogue } from './catalogue.svelte.ts';
 import { scanNow } from './jobs.svelte.ts';
 import { openPanel } from './panels.svelte.ts';
 import { goTo } from './route.svelte.ts';
@@ -23,22 +23,19 @@ export interface Verb {
   readonly takes: 'none' | 'one' | 'some';
   /** Its images need not be readable. */
   readonly anyState?: boolean;
-  /** The sheet that it opens, if it is nothing without that. */
-  readonly sheet?: FreeSheet | ImageSheet;
   /** A further condition. */
   readonly fits?: (images: Images) => boolean;
   run(images: Images): void;
 }
 
-let sheetsThere: ReadonlySet<string> = new Set();
-
-/** Tells which sheets the window has: a verb whose sheet is not there is not offered. */
-export function knowSheets(kinds: readonly string[]): void {
-  sheetsThere = new Set(kinds);
-}
-
-/** For one image there is a sheet of its own. */
-const hasSheet = (kind: ImageSheet, images: Images): boolean => images.length === 1 && sheetsThere.has(kind);
+/** Every one of them is of a format that can do this. */
+const formatsHave =
+  (has: (format: FormatFacts) => boolean) =>
+  (images: Images): boolean =>
+    images.every((image) => {
+      const format = formatOf(image.format);
+      return format !== null && has(format);
+    });
 
 /** A sheet about one image. */
 const sheet = (kind: ImageSheet) => (images: Images) => openSheet(kind, images[0] ?? null);
@@ -68,8 +65,8 @@ export const verbs: readonly Verb[] = [
     takes: 'none',
     run: () => openPanel({ kind: 'open', name: null }),
   },
+  { id: 'batch', label: 'verb.batch', group: 'library', takes: 'none', run: free('batch') },
   { id: 'add-datastore', label: 'datastores.add', group: 'library', takes: 'none', run: free('add-datastore') },
-  { id: 'samples', label: 'samples.make', group: 'library', takes: 'none', run: () => openPanel({ kind: 'samples' }) },
   {
     id: 'refresh',
     label: 'action.refresh',
@@ -94,14 +91,13 @@ export const verbs: readonly Verb[] = [
     key: 'c',
     takes: 'some',
     run(images) {
-      if (images.length > 1 && sheetsThere.has('batch')) openSheet('batch', null, { images });
+      if (images.length > 1) openSheet('batch', null, { images });
       else openSheet('convert', images[0] ?? null);
     },
   },
   {
     id: 'compare',
-    sheet: 'compare',
-    label: 'action.compare',
+    label: 'verb.compare',
     group: 'image',
     key: 'Shift+c',
     takes: 'some',
@@ -114,7 +110,6 @@ export const verbs: readonly Verb[] = [
     group: 'image',
     key: 'l',
     takes: 'one',
-    sheet: 'overlay',
     run: sheet('overlay'),
   },
   {
@@ -127,22 +122,20 @@ export const verbs: readonly Verb[] = [
   },
   {
     id: 'digest',
-    label: 'action.digest',
+    label: 'verb.digest',
     group: 'image',
     key: 'd',
     takes: 'some',
-    run: (images) => (hasSheet('digest', images) ? openSheet('digest', images[0]) : void digestAll(images)),
+    run: (images) => (images.length === 1 ? openSheet('digest', images[0]) : void digestAll(images)),
   },
   {
     id: 'migrate',
-    label: 'action.migrate',
+    label: 'verb.migrate',
     group: 'image',
     key: 'm',
     takes: 'some',
     run: (images) =>
-      hasSheet('migrate', images)
-        ? openSheet('migrate', images[0])
-        : openPanel({ kind: 'migrate', images, datastore: null }),
+      images.length === 1 ? openSheet('migrate', images[0]) : openPanel({ kind: 'migrate', images, datastore: null }),
   },
   {
     id: 'tag',
@@ -155,10 +148,9 @@ export const verbs: readonly Verb[] = [
   },
   {
     id: 'export-ova',
-    label: 'action.export-ova',
+    label: 'verb.export-ova',
     group: 'image',
     takes: 'one',
-    sheet: 'export-ova',
     run: sheet('export-ova'),
   },
   {
@@ -167,7 +159,6 @@ export const verbs: readonly Verb[] = [
     group: 'change',
     key: 'r',
     takes: 'one',
-    sheet: 'resize',
     run: sheet('resize'),
   },
   {
@@ -176,38 +167,64 @@ export const verbs: readonly Verb[] = [
     group: 'change',
     key: 'p',
     takes: 'one',
-    sheet: 'compact',
     run: sheet('compact'),
   },
-  { id: 'snapshots', label: 'action.snapshots', group: 'change', key: 's', takes: 'one', run: tab('snapshots') },
+  {
+    id: 'snapshots',
+    label: 'action.snapshots',
+    group: 'change',
+    key: 's',
+    takes: 'one',
+    fits: formatsHave(({ hasSnapshots }) => hasSnapshots),
+    run: tab('snapshots'),
+  },
   {
     id: 'commit',
-    label: 'action.commit',
+    label: 'verb.commit',
     group: 'change',
     takes: 'one',
     fits: hasParent,
-    sheet: 'commit',
     run: sheet('commit'),
   },
   {
     id: 'merge',
-    label: 'action.merge',
+    label: 'verb.merge',
     group: 'change',
     takes: 'one',
     fits: hasParent,
-    sheet: 'merge',
     run: sheet('merge'),
   },
-  { id: 'rebase', label: 'action.rebase', group: 'change', takes: 'one', sheet: 'rebase', run: sheet('rebase') },
-  { id: 'amend', label: 'action.amend', group: 'change', takes: 'one', sheet: 'amend', run: sheet('amend') },
-  { id: 'rename', label: 'action.rename', group: 'change', key: 'F2', takes: 'one', sheet: 'move', run: sheet('move') },
+  {
+    id: 'rebase',
+    label: 'verb.rebase',
+    group: 'change',
+    takes: 'one',
+    fits: formatsHave(({ hasBacking }) => hasBacking),
+    run: sheet('rebase'),
+  },
+  {
+    id: 'amend',
+    label: 'verb.amend',
+    group: 'change',
+    takes: 'one',
+    fits: formatsHave(({ amendOptions }) => amendOptions.length > 0),
+    run: sheet('amend'),
+  },
+  {
+    id: 'bitmaps',
+    label: 'verb.bitmaps',
+    group: 'change',
+    takes: 'one',
+    fits: formatsHave(({ hasBitmaps }) => hasBitmaps),
+    run: sheet('bitmaps'),
+  },
+  { id: 'rename', label: 'verb.move', group: 'change', key: 'F2', takes: 'one', run: sheet('move') },
   {
     id: 'undo',
-    label: 'overview.take-back',
+    label: 'verb.undo',
     group: 'change',
     takes: 'one',
     anyState: true,
-    sheet: 'undo',
     run: sheet('undo'),
   },
   {
@@ -217,8 +234,7 @@ export const verbs: readonly Verb[] = [
     key: 'Delete',
     takes: 'some',
     anyState: true,
-    run: (images) =>
-      hasSheet('delete', images) ? openSheet('delete', images[0]) : openPanel({ kind: 'delete', images }),
+    run: (images) => (images.length === 1 ? openSheet('delete', images[0]) : openPanel({ kind: 'delete', images })),
   },
   {
     id: 'library',
@@ -253,8 +269,6 @@ const canAsk = ['convert', 'compare'];
 
 /** Why there is nothing to stop it: the images are as many as it takes, and as it needs them. */
 export function canRun(verb: Verb, images: Images): boolean {
-  if (verb.sheet !== undefined && !sheetsThere.has(verb.sheet)) return false;
-  if (verb.id === 'convert' && images.length > 1 && !sheetsThere.has('batch')) return false;
   if (verb.takes === 'none') return true;
   if (images.length === 0) return canAsk.includes(verb.id);
   if (verb.takes === 'one' && images.length > 1) return false;

@@ -34,6 +34,7 @@ const made = [
   'palette.',
   'role.',
   'storage.',
+  'conflict.',
 ];
 const holes = (text: string): string[] => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name ?? '').sort();
 
