@@ -18,6 +18,8 @@ import { defineCommand, readOutput, sharedOptions, type Arguments } from '../arg
 import { inOrder } from '../json.ts';
 import { CommandError, outLine, quietLine, UsageError, warn } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
+import { chosenPolicy } from '../gate-policy.ts';
+import { localTime } from '../local-time.ts';
 import { humanSize } from '../size.ts';
 import { table } from '../table.ts';
 
@@ -99,7 +101,7 @@ export async function run(args: Args): Promise<number> {
 
 /** Opens the user's catalogue; says so if an unusable one had to be set aside. */
 export function openForCommand(): Catalogue {
-  const catalogue = openCatalogue(cataloguePath());
+  const catalogue = openCatalogue(cataloguePath(), chosenPolicy().policy);
   const { setAside } = catalogue;
   if (setAside !== null) {
     warn(
@@ -219,6 +221,12 @@ function printOne(store: Datastore, output: 'human' | 'json'): void {
     outLine(
       `storage: ${device.resource} (${device.resourceName}), ${device.kind} ${device.source}, ${device.fileSystem}`,
     );
+    const traits = [
+      ...(device.model === null ? [] : [device.model]),
+      ...(device.rotational === null ? [] : [device.rotational ? 'spinning' : 'not spinning']),
+      ...(device.removable === true ? ['removable'] : []),
+    ];
+    if (traits.length > 0) outLine(`device: ${traits.join(', ')}`);
   }
   outLine(`hosts: ${store.hosts.join(', ')}`);
   outLine(`capacity: ${size(store.capacity)}`);
@@ -226,8 +234,12 @@ function printOne(store: Datastore, output: 'human' | 'json'): void {
   outLine(`images: ${store.images}, ${store.problems} that cannot be opened`);
   outLine(`used by images: ${size(store.used)}`);
   outLine(`provisioned: ${size(store.provisioned)}`);
-  if (store.overcommit !== null)
-    outLine(`over-commitment: ${(store.overcommit * 100).toFixed(1)} %${store.alert ? ' (above the limit)' : ''}`);
+  const limit = `${Math.round(store.alertRatio * 100)} %`;
+  if (store.overcommit !== null) {
+    const said = store.alert ? `above the limit of ${limit}` : `limit ${limit}`;
+    outLine(`over-commitment: ${(store.overcommit * 100).toFixed(1)} % (${said})`);
+  }
+  outLine(`last scan: ${store.scannedAt === null ? 'never' : localTime(store.scannedAt / 1000)}`);
   if (capabilities === null) return;
   outLine('the file system:');
   for (const [name, value] of Object.entries(capabilities)) {

@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { openFile } from '../block/file.ts';
+import { forgetJournal } from '../block/journal/place.ts';
 import { fromSystem, ImageError } from '../errors/image-error.ts';
 import { allowing } from '../formats/gate.ts';
 import type { Job } from '../job.ts';
@@ -72,6 +73,8 @@ export async function moveImage(catalogue: Catalogue, id: string, target: string
     throw error;
   }
   if (both) for (const { from } of moves) fs.unlinkSync(from);
+  // It speaks of the file under its old name.
+  forgetJournal(place.file);
   catalogue.database.transaction(() => {
     catalogue.database.run('update image set path = :path where id = :id', {
       id,
@@ -169,6 +172,7 @@ export function deleteImage(catalogue: Catalogue, id: string, force: boolean): v
     } catch (error) {
       throw fromSystem('storage/write', error, { file: place.file });
     }
+    forgetJournal(place.file);
   }
   catalogue.database.run('delete from image where id = :id', { id });
   refreshLineage(catalogue);

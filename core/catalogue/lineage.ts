@@ -121,10 +121,11 @@ class ParentFinder {
     return this.#byFile.get(`${stat.device}:${stat.inode}`) ?? null;
   }
 
-  /** Images that are what a child expects, in the folders where an opener that knows no name would look. */
+  /** Images that are what a child expects, in the folders where an opener looks that knows no name: that of VDI. */
   beside(child: ImageRow, expected: readonly ContentIdentity[]): ImageRow | null {
+    if (child.format !== 'vdi') return null;
     const folder = path.dirname(child.file);
-    const folders = [folder, path.dirname(folder)];
+    const folders = path.basename(folder) === 'Snapshots' ? [folder, path.dirname(folder)] : [folder];
     for (const { id } of expected) {
       const found = this.#byOwnId
         .get(`${child.format ?? ''} ${id}`)

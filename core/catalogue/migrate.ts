@@ -3,6 +3,7 @@ import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { openFile } from '../block/file.ts';
+import { forgetJournal } from '../block/journal/place.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { GatePolicy } from '../formats/gate.ts';
 import type { OpenOptions } from '../formats/open.ts';
@@ -212,7 +213,7 @@ async function carryOut(catalogue: Catalogue, id: string, plan: Plan, done: numb
   }
   await once(() => {
     // From the top down: what is left is a whole chain at every moment.
-    for (const { files } of [...plan.moves].reverse()) for (const file of files) fs.rmSync(file, { force: true });
+    for (const { files } of [...plan.moves].reverse()) files.forEach(removeImageFile);
   });
   for (const move of plan.moves) images.push(takeOver(catalogue, plan, move));
   catalogue.database.run('update migration set ended_at = :now where id = :id', { id, now: Date.now() });
@@ -290,13 +291,19 @@ function copyBytes(from: string, to: string, job: Job): void {
   }
 }
 
+/** With the journal of what was last done to it. */
+function removeImageFile(file: string): void {
+  fs.rmSync(file, { force: true });
+  forgetJournal(file);
+}
+
 /** Throws `migrate/differs` unless a guest sees the same through source and copy. */
 async function verify({ policy }: Catalogue, move: Move, job: Job): Promise<void> {
   const of = (path: string, options: OpenOptions) => digest({ path, options, algorithm: 'sha256' }, job);
   const source = await of(move.from, { format: move.fromFormat, policy });
   const made = await of(move.to, { format: move.toFormat });
   if (source.value === made.value || (made.size > source.size && (await sameStart(move, policy, job)))) return;
-  fs.rmSync(move.to, { force: true });
+  removeImageFile(move.to);
   throw new ImageError('migrate/differs', { name: move.from, copy: move.to }, { file: move.to });
 }
 
@@ -341,7 +348,7 @@ function abandon(catalogue: Catalogue, id: string, plan: Plan, error: ImageError
   const copying = (row?.step ?? 0) < plan.moves.length * 2;
   if (!copying) return; // children may stand on copies: resuming is the way on
   for (const { to, from } of [...plan.moves].reverse()) {
-    if (fs.existsSync(from)) fs.rmSync(to, { force: true });
+    if (fs.existsSync(from)) removeImageFile(to);
   }
   catalogue.database.run('update migration set ended_at = :now, error = :error where id = :id', {
     id,

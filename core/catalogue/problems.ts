@@ -1,7 +1,7 @@
 // What is wrong in the catalogue: images that cannot be opened, broken lineage, identities that stand twice, full datastores.
 import type { Catalogue } from './catalogue.ts';
 import { listDatastores } from './datastores.ts';
-import type { EdgeState } from './lineage.ts';
+import { findParent, type EdgeState } from './lineage.ts';
 
 /** One thing to look after. `code` is stable; `text` says it in a sentence. */
 export interface Problem {
@@ -78,16 +78,47 @@ function imageProblems({ database }: Catalogue): Problem[] {
   ];
 }
 
-function edgeProblems({ database }: Catalogue): Problem[] {
+/** Names that VMware, Hyper-V and VirtualBox give to the files of snapshots. */
+const snapshotNames = [/-\d{6}\.vmdk$/i, /\.avhdx?$/i, /(^|[\\/])Snapshots[\\/][^\\/]+\.(vdi|vhdx?|vmdk)$/];
+
+/** Missing parents for which others are looked for, in one list of problems. */
+const mostSearched = 500;
+
+function edgeProblems(catalogue: Catalogue): Problem[] {
+  const { database } = catalogue;
+  let searched = 0;
   const edges = database.all<Row & { reference: string; state: EdgeState }>(
     `${rows}, l.reference, l.state ${joined} join lineage l on l.child_id = i.id where i.gone_at is null`,
   );
   return edges.flatMap(({ id, datastore, file, reference, state }) => {
     const text = edgeTexts[state]?.(reference);
     if (text === undefined) return [];
+    const about = { datastore, imageId: id, file };
+    if (state === 'missing' && searched++ < mostSearched) return [missingParent(catalogue, about, text)];
     const severity = state === 'touched' ? 'warning' : 'error';
     return [{ code: `problem/parent-${state}`, severity, datastore, imageId: id, file, text } satisfies Problem];
   });
+}
+
+/** With the image that could be the parent; or as the rest of a snapshot, when nothing could. */
+function missingParent(
+  catalogue: Catalogue,
+  about: { readonly datastore: string; readonly imageId: string; readonly file: string },
+  text: string,
+): Problem {
+  const { imageId, file } = about;
+  const problem: Problem = { code: 'problem/parent-missing', severity: 'error', ...about, text };
+  const [first, second] = findParent(catalogue, imageId);
+  if (first !== undefined) {
+    const more = second === undefined ? '' : ', among others';
+    return { ...problem, text: `${text}; '${first.file}' could be it by its ${first.by}${more}` };
+  }
+  if (!snapshotNames.some((name) => name.test(file))) return problem;
+  return {
+    ...problem,
+    code: 'problem/orphan-snapshot',
+    text: `${text}: the rest of a snapshot whose disk is not known`,
+  };
 }
 
 function duplicates({ database }: Catalogue): Problem[] {

@@ -1,5 +1,6 @@
 // Relinking: an image whose parent has moved is told where it is now, after a look whether it is the right one.
 import { ImageError } from '../errors/image-error.ts';
+import type { UndoMode } from '../formats/open.ts';
 import type { Job } from '../job.ts';
 import { nameSeenFrom } from '../operations/overlay.ts';
 import { rebase } from '../operations/rebase.ts';
@@ -49,23 +50,27 @@ function onlyOne(name: string, candidates: ReturnType<typeof findParent>): strin
 export async function linkTo(catalogue: Catalogue, child: string, parent: string, job: Job): Promise<void> {
   const above = placeOf(catalogue, child);
   const below = placeOf(catalogue, parent);
-  await linkFiles(above.file, above.format, below.file, below.format, job);
+  await linkFiles(above.file, above.format, below.file, below.format, job, 'keep');
   rereadImage(catalogue, child);
   remember(catalogue, child, 'relink', below.file);
 }
 
-/** The same for files that the catalogue may not know (yet). */
+/**
+ * The same for files that the catalogue may not know (yet). By default it cannot be taken back by itself: as a part of a move it would
+ * lead back to what is not there any more.
+ */
 export async function linkFiles(
   above: string,
   aboveFormat: string | null,
   below: string,
   belowFormat: string | null,
   job: Job,
+  undo: UndoMode = 'rollback',
 ): Promise<void> {
   await rebase(
     {
       path: above,
-      options: { format: aboveFormat },
+      options: { format: aboveFormat, undo },
       backing: { path: nameSeenFrom(above, below), format: belowFormat },
       unsafe: true,
       compress: false,

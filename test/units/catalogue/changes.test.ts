@@ -218,6 +218,40 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'the catalogue', () => {
     expect(fs.readdirSync(two)).toEqual(['mid.qcow2']);
   });
 
+  it('removes no source whose copy reads otherwise: the damage is found, the copy goes, the chain stays', async () => {
+    const tops = ['sub/a.qcow2', 'sub/b.qcow2'].map((name) => path.join(one, name));
+    const contents = tops.map(content);
+    for (const [image, format, ending] of [
+      ['mid.qcow2', null, 'qcow2'],
+      ['base.qcow2', 'raw', 'raw'],
+      ['base.qcow2', null, 'qcow2'],
+    ] as const) {
+      const copy = path.join(two, image.replace(/qcow2$/, ending));
+      let damaged = 0;
+      const job = {
+        throwIfCancelled: () => {},
+        progress() {
+          // The copy has its name when it is complete: from then on the disk under it may fail.
+          if (damaged > 0 || !fs.existsSync(copy)) return;
+          damaged++;
+          const file = fs.openSync(copy, 'r+');
+          // Every 64 KiB, in the middle: guest data somewhere, metadata nowhere (it stands at the beginning of its cluster).
+          const { size } = fs.fstatSync(file);
+          for (let at = 32768; at < size; at += 65536) fs.writeSync(file, 'damage', at);
+          fs.closeSync(file);
+        },
+      };
+      const asked = { image: id(image), datastore: 'two', folder: '.', format, chain: false };
+      await expect(migrate(catalogue, asked, job)).rejects.toMatchObject({ code: 'migrate/differs' });
+      expect(damaged).toBe(1);
+      expect(fs.readdirSync(two)).toEqual([]);
+      expect(imageRecord(catalogue, id(image))).toMatchObject({ datastore: 'one', gone: false });
+      expect(interruptedMigrations(catalogue)).toEqual([]);
+      mustRun('qemu-img', ['check', path.join(one, image)]);
+      expect(tops.map(content)).toEqual(contents);
+    }
+  });
+
   it(`survives ${kills} kills during a migration: every chain whole at each, and resumed it ends right`, async () => {
     const tops = ['sub/a.qcow2', 'sub/b.qcow2'].map((name) => path.join(one, name));
     const contents = tops.map(content);

@@ -90,6 +90,38 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'a datastore', () => {
     expect(firstScan).toMatchObject({ added: images.length + 3, problems: 3 });
   });
 
+  it('tells a snapshot without its disk from a parent that only moved', async () => {
+    const folder = path.join(root, 'snapshots');
+    fs.mkdirSync(folder);
+    const make = (name: string, ...more: string[]): void => {
+      mustRun('qemu-img', ['create', '-q', '-f', 'vmdk', ...more, name, ...(more.length === 0 ? ['1M'] : [])], {
+        cwd: folder,
+      });
+    };
+    make('disk.vmdk');
+    make('disk-000001.vmdk', '-b', 'disk.vmdk', '-F', 'vmdk');
+    make('other.vmdk');
+    mustRun('qemu-io', ['-c', 'write -P 1 0 64k', 'other.vmdk'], { cwd: folder });
+    make('clone.vmdk', '-b', 'other.vmdk', '-F', 'vmdk');
+    const own = openCatalogue(path.join(folder, 'own.db'));
+    addDatastore(own, { path: folder, name: 'snapshots' });
+    const problems = async (): Promise<string[]> => {
+      await scan(own, { datastore: 'snapshots' }, silentJob);
+      return listProblems(own)
+        .filter(({ code }) => code !== 'problem/gone')
+        .map(({ file, code, text }) => `${path.basename(file ?? '')} ${code} ${text}`);
+    };
+    expect(await problems()).toEqual([]);
+    fs.rmSync(path.join(folder, 'disk.vmdk'));
+    fs.renameSync(path.join(folder, 'other.vmdk'), path.join(folder, 'moved.vmdk'));
+    const found = await problems();
+    expect(found).toHaveLength(2);
+    expect(found[0]).toContain(`clone.vmdk problem/parent-missing`);
+    expect(found[0]).toContain(`'${path.join(folder, 'moved.vmdk')}' could be it by its identity`);
+    expect(found[1]).toContain('disk-000001.vmdk problem/orphan-snapshot');
+    own.close();
+  });
+
   it('says of every image what is wrong deeper in its chain', async () => {
     const folder = path.join(root, 'deep');
     fs.mkdirSync(folder);
