@@ -23,8 +23,12 @@ export interface ProfilePlan {
   readonly obstacle: string | null;
 }
 
-/** The plan for an image. */
-export function planFor(profile: Profile, facts: DiskFacts): ProfilePlan {
+/** The plan for an image. `isTaken`: there is a file of that name already, which is not proposed. */
+export function planFor(
+  profile: Profile,
+  facts: DiskFacts,
+  isTaken: (name: string) => boolean = () => false,
+): ProfilePlan {
   const { target } = profile;
   const size = sizeFor(profile, facts.virtualSize);
   return {
@@ -34,7 +38,7 @@ export function planFor(profile: Profile, facts: DiskFacts): ProfilePlan {
     archivedAs: target.archivedAs,
     size,
     grownBy: size - facts.virtualSize,
-    target: proposedTarget(profile, facts.path),
+    target: proposedTarget(profile, facts.path, isTaken),
     obstacle: obstacleOf(profile, facts, size),
   };
 }
@@ -79,12 +83,13 @@ function obstacleOf(profile: Profile, facts: DiskFacts, size: number): string | 
   return null;
 }
 
-/** A name beside the source that is not the source's own. */
-function proposedTarget({ id, target }: Profile, source: string): string {
+/** A name beside the source that is neither the source's own nor that of another file. */
+function proposedTarget({ id, target }: Profile, source: string, isTaken: (name: string) => boolean): string {
   const folder = path.dirname(source);
   const stem = path.basename(source, path.extname(source));
-  const named = path.join(folder, `${stem}.${target.extension}`);
-  return named === source ? path.join(folder, `${stem}-${id}.${target.extension}`) : named;
+  const named = (mark: string): string => path.join(folder, `${stem}${mark}.${target.extension}`);
+  const marks = ['', `-${id}`, ...Array.from({ length: 98 }, (_, index) => `-${id}-${index + 2}`)];
+  return marks.map(named).find((name) => name !== source && !isTaken(name)) ?? named(`-${id}`);
 }
 
 /** What one asks of a convert besides the profile: what is given wins over the profile's own. */

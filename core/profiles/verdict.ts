@@ -1,5 +1,6 @@
 // What a platform would say of an image: every rule of its profile held against the facts, with what helps.
 import path from 'node:path';
+import { identityOfName } from '../block/host/opening.ts';
 import { TiB } from '../block/units.ts';
 import type { Job } from '../job.ts';
 import type { OpenOptions } from '../formats/open.ts';
@@ -48,11 +49,17 @@ export async function checkImage(
   job: Job,
 ): Promise<{ readonly facts: DiskFacts; readonly verdicts: readonly ProfileVerdict[] }> {
   const facts = await readDiskFacts(file, options, job);
-  return { facts, verdicts: profiles.map((profile) => judge(facts, profile)) };
+  return { facts, verdicts: profiles.map((profile) => judge(facts, profile, isThere)) };
 }
 
-/** Holds `facts` against the rules of `profile`. */
-export function judge(facts: DiskFacts, profile: Profile): ProfileVerdict {
+const isThere = (name: string): boolean => identityOfName(name) !== null;
+
+/** Holds `facts` against the rules of `profile`. `isTaken`: there is a file of that name already. */
+export function judge(
+  facts: DiskFacts,
+  profile: Profile,
+  isTaken: (name: string) => boolean = () => false,
+): ProfileVerdict {
   const findings: ProfileFinding[] = [];
   const notChecked: string[] = [];
   for (const rule of profile.rules) {
@@ -74,7 +81,7 @@ export function judge(facts: DiskFacts, profile: Profile): ProfileVerdict {
     outcome,
     findings,
     notChecked,
-    plan: planFor(profile, facts),
+    plan: planFor(profile, facts, isTaken),
   };
 }
 
@@ -122,7 +129,11 @@ function lookAt(demand: Demand, facts: DiskFacts): Miss | null | 'unknown' {
       const name = path.basename(facts.path);
       return name === demand.name ? null : { found: name, expected: demand.name };
     }
-    default:
+    case 'no-guest-encryption':
+    case 'firmware':
+    case 'partitioned':
+    case 'table-reaches':
+    case 'file-system':
       return needsGuest(facts, (guest) => lookInGuest(demand, guest, size));
   }
 }
@@ -207,17 +218,15 @@ const converted: readonly DemandKind[] = [
 function fixOf({ demand }: Rule, facts: DiskFacts, profile: Profile): Fix | null {
   const convert: Fix = { kind: 'convert', profile: profile.id };
   if (converted.includes(demand.kind)) return convert;
-  switch (demand.kind) {
-    case 'size-multiple':
-    case 'size-least':
-      return canStay(facts, profile) ? { kind: 'resize', bytes: sizeFor(profile, facts.virtualSize) } : convert;
-    default:
-      return null;
-  }
+  if (demand.kind !== 'size-multiple' && demand.kind !== 'size-least') return null;
+  return canStay(facts, profile) ? { kind: 'resize', bytes: sizeFor(profile, facts.virtualSize) } : convert;
 }
 
 /** The image has the platform's kind already: another size is all that it needs. */
 function canStay(facts: DiskFacts, { target, rules }: Profile): boolean {
   if (target.archivedAs !== null || facts.sizedByGeometry || facts.backing !== null) return false;
-  return rules.every(({ demand }) => demand.kind !== 'format' || demand.taken.some((taken) => takes(taken, facts)));
+  return rules.every(
+    ({ demand, onlyFor = facts.format }) =>
+      demand.kind !== 'format' || onlyFor !== facts.format || demand.taken.some((taken) => takes(taken, facts)),
+  );
 }

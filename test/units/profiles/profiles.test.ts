@@ -247,6 +247,14 @@ describeWith({ peers: ['qemu-img', 'qemu-io', 'vhdiinfo', 'mke2fs', 'sgdisk'] },
     expect(rules(await check('flat.vmdk', 'openstack'))).toEqual(['openstack/vmdk-kind']);
   });
 
+  it('a name that is taken is not proposed', async () => {
+    create('named.qcow2', 'qcow2', '32M');
+    expect((await check('named.qcow2', 'azure')).plan.target).toBe(at('named.vhd'));
+    for (const name of ['named.vhd', 'named-azure.vhd']) fs.writeFileSync(at(name), '');
+    expect((await check('named.qcow2', 'azure')).plan.target).toBe(at('named-azure-2.vhd'));
+    expect((await check('named.qcow2', 'openstack')).plan.target).toBe(at('named-openstack.qcow2'));
+  });
+
   it('OpenStack: nothing beside the file', async () => {
     expect((await check('base.qcow2', 'openstack')).outcome).toBe('fits');
     expect((await check('top.qcow2', 'openstack')).findings).toMatchObject([
