@@ -1,5 +1,5 @@
 // The rows of the grid: sixteen bytes each, cut into runs of one field, so that a row is a few pieces of text.
-import type { FieldFacts } from '../../../core/workbench/contract.ts';
+import type { FieldFacts, RegionFacts } from '../../../core/workbench/contract.ts';
 import { hexByte } from './copy-as.ts';
 import type { ByteSource } from './byte-source.svelte.ts';
 import type { FieldSource } from './field-source.svelte.ts';
@@ -18,7 +18,7 @@ export interface Row {
   readonly offset: number;
   readonly address: string;
   /** The kind of the region that the row begins in: `header`, `table`, `log`, `data`, `lost`; empty: not known. */
-  readonly kind: string;
+  readonly kind: RegionFacts['kind'] | '';
   readonly runs: readonly Run[];
 }
 

@@ -1,0 +1,40 @@
+// Which text belongs to which value that the engine or a list knows: letters of regions, places, forms of copies, kinds of patterns.
+import type { PlaceFacts, RegionFacts } from '../../../core/workbench/contract.ts';
+import type { MessageKey } from '../../text/message.svelte.ts';
+import type { CopyForm } from './copy-as.ts';
+
+export const regionLetter: Readonly<Record<RegionFacts['kind'], MessageKey>> = {
+  data: 'hex.letter.data',
+  header: 'hex.letter.header',
+  log: 'hex.letter.log',
+  lost: 'hex.letter.lost',
+  table: 'hex.letter.table',
+};
+
+export const placeWords: Readonly<Record<PlaceFacts['kind'], MessageKey>> = {
+  data: 'hex.place.data',
+  encrypted: 'hex.place.encrypted',
+  packed: 'hex.place.packed',
+  unallocated: 'hex.place.unallocated',
+  zero: 'hex.place.zero',
+};
+
+export const copyWords: Readonly<Record<CopyForm, MessageKey>> = {
+  hex: 'hex.copy.hex',
+  c: 'hex.copy.c',
+  base64: 'hex.copy.base64',
+  text: 'hex.copy.text',
+};
+
+export const patternKinds = ['utf-8', 'utf-16', 'bytes', 'guid'] as const;
+export type PatternKind = (typeof patternKinds)[number];
+
+export const patternWords: Readonly<Record<PatternKind, { readonly name: MessageKey; readonly example: MessageKey }>> =
+  {
+    'utf-8': { name: 'hex.find.utf-8', example: 'hex.find.example.utf-8' },
+    'utf-16': { name: 'hex.find.utf-16', example: 'hex.find.example.utf-16' },
+    bytes: { name: 'hex.find.bytes', example: 'hex.find.example.bytes' },
+    guid: { name: 'hex.find.guid', example: 'hex.find.example.guid' },
+  };
+
+export const reducedWords = { alone: 'hex.reduced.alone', bytes: 'hex.reduced.bytes' } as const;
