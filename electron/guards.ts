@@ -25,7 +25,7 @@ export function guardSession(session: Session, origin: string): void {
 /** For each page of the program: it stays where it is. */
 export function guardContents(contents: WebContents, origin: string): void {
   const stay = (event: { preventDefault(): void; readonly url: string }): void => {
-    if (event.url.replace(/#.*$/s, '') === `${origin}/`) return; // loading itself anew
+    if (event.url.replace(/#.*$/s, '') === `${origin}/`) return; // its own page, loaded anew
     event.preventDefault();
     openOutside(event.url);
   };
@@ -33,7 +33,7 @@ export function guardContents(contents: WebContents, origin: string): void {
   contents.on('will-frame-navigate', (event) => {
     if (!event.isMainFrame) event.preventDefault();
   });
-  contents.on('will-redirect', (event) => event.preventDefault());
+  contents.on('will-redirect', stay);
   contents.on('will-attach-webview', (event) => event.preventDefault());
   contents.setWindowOpenHandler(({ url }) => {
     openOutside(url);

@@ -25,8 +25,11 @@ import { feedAddress, isNewer, newestRelease, watchReleases, type Release } from
 import { MainWindow } from './window.ts';
 
 const project = path.resolve(import.meta.dirname, '../..');
-/** While the window is worked on it comes from a server of its own; never in a packaged program. */
+/** While the window is worked on it comes from a server of its own (`npm run dev`); never in a packaged program. */
 const devWindow = app.isPackaged ? undefined : process.env.PLATTER_DEV_WINDOW;
+const address = new URL(devWindow ?? `${windowOrigin}/`).href;
+/** Not by the URL's own idea: to it, schemes that it does not know have none. */
+const origin = devWindow === undefined ? windowOrigin : new URL(devWindow).origin;
 
 /** What was asked for before there was anything to ask. */
 const early: Wish[] = [];
@@ -54,7 +57,6 @@ function start(): void {
   const workbench = startWorkbench({ catalogue, fence, version: app.getVersion() });
   const activity = new Activity(workbench.jobs);
   const transport = new Transport(workbench);
-  const origin = devWindow ?? windowOrigin;
 
   app.on('web-contents-created', (_event, contents) => guardContents(contents, origin));
   askBeforeQuitting({
@@ -70,6 +72,7 @@ function start(): void {
   serveWindow(path.join(project, 'dist', 'renderer'));
   const window = new MainWindow({
     origin,
+    address,
     preload: path.join(import.meta.dirname, 'preload.cjs'),
     preferences,
     devTools: !app.isPackaged,

@@ -7,8 +7,9 @@ import { guardSession } from './guards.ts';
 import type { Preferences } from './preferences.ts';
 
 export interface WindowOptions {
-  /** Where its page comes from. */
+  /** Where its page comes from, and the whole address of it. */
   readonly origin: string;
+  readonly address: string;
   readonly preload: string;
   readonly preferences: Preferences;
   readonly devTools: boolean;
@@ -58,7 +59,7 @@ export class MainWindow {
   }
 
   #make(): BrowserWindow {
-    const { origin, preload, preferences, devTools, made } = this.#options;
+    const { origin, address, preload, preferences, devTools, made } = this.#options;
     const window = new BrowserWindow({
       ...restoredBounds(preferences.now.bounds),
       minWidth: smallest.width,
@@ -100,7 +101,7 @@ export class MainWindow {
     });
     keepBounds(window, preferences);
     made(window);
-    void window.loadURL(`${origin}/`).catch(() => {}); // what fails to load is seen in the window
+    void window.loadURL(address).catch(() => {}); // what fails to load is seen in the window
     return window;
   }
 }

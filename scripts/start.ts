@@ -6,8 +6,12 @@ import { findElectron } from './electron-binary.ts';
 const project = path.resolve(import.meta.dirname, '..');
 const given = process.argv.slice(2);
 
-const { status } = spawnSync(process.execPath, [path.join('scripts', 'build.ts')], { cwd: project, stdio: 'inherit' });
-if (status !== 0) process.exit(status ?? 1);
+// PLATTER_START_BUILT=1: what was built last is opened as it is.
+if (process.env.PLATTER_START_BUILT !== '1') {
+  const build = [path.join('scripts', 'build.ts')];
+  const { status } = spawnSync(process.execPath, build, { cwd: project, stdio: 'inherit' });
+  if (status !== 0) process.exit(status ?? 1);
+}
 
 const electron = findElectron(project);
 if (electron === null)
