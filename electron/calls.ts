@@ -30,7 +30,7 @@ export function answerWindow(answering: Answering): void {
     const window = senderOf(event, answering);
     if (window !== null) answering.connect(window);
   });
-  ipcMain.handle(callChannel, async (event, name: unknown, input: unknown) => {
+  ipcMain.handle(callChannel, (event, name: unknown, input: unknown) => {
     const window = senderOf(event, answering);
     if (window === null) throw new Error('not from the window');
     if (typeof name !== 'string' || !Object.hasOwn(shellCalls, name)) throw new Error('there is no such call');

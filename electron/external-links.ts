@@ -1,24 +1,22 @@
 // Which addresses may be handed to the system's browser: sites that the program's own texts refer to, over HTTPS.
 import { shell } from 'electron';
 
-/** Where specifications and the rules of platforms are published. A name stands for itself, not for what lies below it. */
+/** The sources that the program cites (docs/profiles.md). A name stands for itself, not for what lies below it. */
 const hosts: ReadonlySet<string> = new Set([
+  'bugs.launchpad.net',
   'cloud.google.com',
+  'developer.broadcom.com',
   'docs.aws.amazon.com',
-  'docs.cloud.google.com',
   'docs.openstack.org',
   'docs.oracle.com',
-  'docs.redhat.com',
-  'docs.vmware.com',
-  'gitlab.com',
-  'knowledge.broadcom.com',
+  'forum.huawei.com',
+  'github.com',
+  'kb.vmware.com',
   'learn.microsoft.com',
   'pve.proxmox.com',
-  'qemu-project.gitlab.io',
-  'support.huawei.com',
-  'techdocs.broadcom.com',
+  'security.openstack.org',
+  'support.huaweicloud.com',
   'www.qemu.org',
-  'www.virtualbox.org',
 ]);
 
 /** True for an address that the browser may be asked to show. */

@@ -13,16 +13,16 @@ export class TaskbarProgress {
   readonly #activity: Activity;
   readonly #window: () => BrowserWindow | null;
   readonly #texts: () => Texts;
-  #timer: NodeJS.Timeout | null = null;
   #badge = 0;
 
   constructor(activity: Activity, window: () => BrowserWindow | null, texts: () => Texts) {
     this.#activity = activity;
     this.#window = window;
     this.#texts = texts;
+    let timer: NodeJS.Timeout | null = null;
     activity.onChange(() => {
-      this.#timer ??= setTimeout(() => {
-        this.#timer = null;
+      timer ??= setTimeout(() => {
+        timer = null;
         this.show();
       }, every);
     });

@@ -50,7 +50,8 @@ export async function newestRelease(feed: string): Promise<Release> {
 async function readSome(answer: Response): Promise<string> {
   const parts: Uint8Array[] = [];
   let length = 0;
-  for await (const part of answer.body ?? []) {
+  const body: AsyncIterable<Uint8Array> | null = answer.body;
+  for await (const part of body ?? []) {
     length += part.length;
     if (length > mostRead) throw new Error(`more than ${mostRead} bytes`);
     parts.push(part);

@@ -11,6 +11,16 @@ import type { Scene } from './stand-in/electron.ts';
 import { bridgeWindow } from './stand-in/window.ts';
 
 const folder = scratchFolder('electron-window');
+const project = path.resolve(import.meta.dirname, '../..');
+
+/** The addresses of other sites in the sources below `place`. */
+function sourcesOf(place: string): string[] {
+  return fs
+    .readdirSync(place, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .flatMap((name) => fs.readFileSync(path.join(place, name), 'utf8').match(/https:\/\/[^\s'"`)]+/g) ?? []);
+}
+
 let program: Program;
 let runs = 0;
 
@@ -106,6 +116,16 @@ describeWith({ unless: missingShell() }, 'the window (stand-in)', () => {
       opened: ['deny', 'deny', 'deny', 'deny', 'deny', 'deny', 'deny'],
     });
     expect(await program.asked('openExternal')).toEqual([['https://learn.microsoft.com/azure/']]);
+  });
+
+  it('opens every source that the program cites, outside', async () => {
+    await start();
+    const cited = [...new Set(sourcesOf(path.join(project, 'core', 'profiles')))];
+    expect(cited.length).toBeGreaterThan(0);
+    await program.within((stand, urls) => {
+      for (const url of urls) stand.BrowserWindow.all[0]!.webContents.openHandler!({ url });
+    }, cited);
+    expect((await program.asked('openExternal')).map(([url]) => url)).toEqual(cited);
   });
 
   it('is given no permission but that to write text into the clipboard, and no network', async () => {

@@ -2,6 +2,7 @@
 import { EventEmitter } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
+import vm from 'node:vm';
 
 /** What the shell asked Electron for, in order. */
 export interface Asked {
@@ -168,7 +169,8 @@ export class MessagePortMain extends EventEmitter {
     this.closed = true;
     if (this.other !== null) this.other.closed = true;
     this.emit('close');
-    if (this.other?.id != null) tell({ kind: 'port-closed', id: this.other.id });
+    const id = this.other?.id ?? null;
+    if (id !== null) tell({ kind: 'port-closed', id });
   }
 }
 
@@ -300,7 +302,7 @@ class IpcMain extends EventEmitter {
     args: readonly unknown[],
     from: { url?: string; parent?: unknown; sender?: unknown } = {},
   ): Promise<unknown> {
-    return this.handlers.get(channel)?.(this.#event(from), ...args);
+    return await this.handlers.get(channel)?.(this.#event(from), ...args);
   }
   say(
     channel: string,
@@ -442,7 +444,7 @@ process.on('message', (message: { kind: string; id: number; source?: string; arg
   }
   if (message.kind !== 'within') return;
   // The test's own function, run where the program is.
-  const work = new Function(`return (${message.source});`)() as (stand: StandIn, arg: unknown) => unknown;
+  const work = vm.runInThisContext(`(${message.source})`) as (stand: StandIn, arg: unknown) => unknown;
   void (async () => {
     try {
       tell({ kind: 'answer', id: message.id, result: await work(standIn, message.arg) });

@@ -91,13 +91,9 @@ export async function bridgeWindow(browser: Browser, program: Program): Promise<
     });
   });
   const { additionalArguments } = options.webPreferences as { additionalArguments: string[] };
-  await page.addInitScript(
-    `${runPreload.toString()}; runPreload(${JSON.stringify({
-      code: fs.readFileSync(builtPreload, 'utf8'),
-      argv: additionalArguments,
-      origin: inElectron,
-    })})`,
-  );
+  const given = JSON.stringify({ argv: additionalArguments, origin: inElectron });
+  const script = `function (require, module, exports, process, window, location) {${fs.readFileSync(builtPreload, 'utf8')}}`;
+  await page.addInitScript(`${runPreload.toString()}; runPreload(${given}, ${script})`);
   await page.goto(`${inBrowser}/`);
   return {
     page,
@@ -108,7 +104,7 @@ export async function bridgeWindow(browser: Browser, program: Program): Promise<
 }
 
 /** In the page: what a sandboxed preload script has of Electron, made of what a browser has. */
-function runPreload(given: { code: string; argv: string[]; origin: string }): void {
+function runPreload(given: { argv: string[]; origin: string }, script: (...globals: unknown[]) => void): void {
   interface Global {
     __toProgram(message: unknown): Promise<{ result?: unknown; error?: string } | null>;
     __hear(message: { kind: string; channel: string; args: unknown[]; id: number; data: unknown }): void;
@@ -177,12 +173,5 @@ function runPreload(given: { code: string; argv: string[]; origin: string }): vo
       global.postMessage(message, global.location.origin, handed);
     },
   };
-  new Function('require', 'module', 'exports', 'process', 'window', 'location', given.code)(
-    require,
-    { exports: {} },
-    {},
-    { argv: given.argv },
-    window,
-    { origin: given.origin },
-  );
+  script(require, { exports: {} }, {}, { argv: given.argv }, window, { origin: given.origin });
 }
