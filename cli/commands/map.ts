@@ -1,9 +1,12 @@
 // platter map.
+import type { BlockNode } from '../../core/block/node.ts';
 import { openImage } from '../../core/formats/open.ts';
 import { mapEntries, rangeWithin, seenThrough, type MapEntry } from '../../core/operations/map.ts';
+import { guestLayers } from '../../core/workbench/map/classes.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
 import { nameImage } from '../image-options.ts';
 import { isLevel10 } from '../level.ts';
+import { printPicture, type PictureOptions } from '../map-picture.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, out, outLine, UsageError } from '../print.ts';
@@ -19,6 +22,26 @@ export const spec = defineCommand({
     start: { short: 's', long: ['start-offset'], argument: 'OFFSET', meaning: 'begin there (default: 0)' },
     length: { short: 'l', long: ['max-length'], argument: 'LENGTH', meaning: 'look at so many bytes (default: all)' },
     output: sharedOptions.output,
+    picture: {
+      long: ['picture'],
+      meaning: 'draw it: a character for each run of clusters, and the bytes of each kind',
+    },
+    layer: {
+      long: ['layer'],
+      argument: 'LAYER',
+      meaning: 'of the picture: state (default), depth, extents, order, shared',
+    },
+    file: { long: ['file'], meaning: 'of the picture: the file, by what its parts are for, and not the disk' },
+    role: {
+      long: ['role'],
+      argument: 'ROLE',
+      meaning: 'of the picture: which file of several (data-file, extents.0, …)',
+    },
+    width: {
+      long: ['width'],
+      argument: 'N',
+      meaning: 'of the picture: characters in a row (default: as the terminal has)',
+    },
     share: sharedOptions.share,
     disk: sharedOptions.disk,
     imageOpts: sharedOptions.imageOpts,
@@ -31,6 +54,7 @@ export const spec = defineCommand({
   ],
   examples: [
     ['map disk.qcow2', 'stored data and where it is'],
+    ['map --picture disk.qcow2', 'what is stored where, at a glance'],
     ['map --output=json --start-offset=1G --max-length=64M disk.qcow2', 'everything about 64 MiB of the disk'],
   ],
 });
@@ -55,9 +79,14 @@ function printMap(args: Arguments<keyof typeof spec.options>): number {
     share: args.has('share'),
     secret,
   });
+  const picture = pictureOf(args);
   const job = startJob({ lines: wantsLines(args) });
-  const { node } = attemptOpen(named.name, () => openImage(named.path, named.options));
+  const { node, driver } = attemptOpen(named.name, () => openImage(named.path, named.options));
   try {
+    if (picture !== null) {
+      printPicture({ node, driver, depth: layersOf(node) }, picture, job.job);
+      return 0;
+    }
     const found = mapEntries(node, rangeWithin(node.size, start, length), job.job);
     const entries = seenThrough(named.options.cache, found);
     if (output === 'json') printJson(entries, start);
@@ -66,6 +95,39 @@ function printMap(args: Arguments<keyof typeof spec.options>): number {
     node.close();
   }
   return 0;
+}
+
+/** What the picture is asked to show; null: no picture is wanted. Throws `CommandError`. */
+function pictureOf(args: Arguments<keyof typeof spec.options>): PictureOptions | null {
+  const only = (['layer', 'file', 'role', 'width'] as const).find((key) => args.has(key));
+  if (!args.has('picture')) {
+    if (only !== undefined) throw new CommandError(`--${only} belongs to --picture.`);
+    return null;
+  }
+  const others = { output: 'output', start: 'start-offset', length: 'max-length' } as const;
+  for (const key of ['output', 'start', 'length'] as const) {
+    if (args.has(key)) throw new CommandError(`--picture shows all of it; --${others[key]} cannot be given.`);
+  }
+  const role = args.last('role') ?? (args.has('file') ? 'file' : null);
+  const asked = args.last('layer');
+  if (role !== null && asked !== null) throw new CommandError('A file has no layers; --layer is for the disk.');
+  const layer = guestLayers.find((one) => one === (asked ?? 'state'));
+  if (layer === undefined) throw new CommandError(`There is no layer '${asked}'; there are ${guestLayers.join(', ')}.`);
+  const width = args.last('width');
+  if (width !== null && !/^[1-9][0-9]{0,2}$/.test(width))
+    throw new CommandError('--width takes a number from 1 to 999.');
+  return {
+    view: role ?? 'guest',
+    layer: role === null ? layer : 'kinds',
+    width: width === null ? Math.max(16, Math.min(999, (process.stdout.columns ?? 80) - 18)) : Number(width),
+    colour: process.stdout.isTTY && process.env.NO_COLOR === undefined,
+  };
+}
+
+function layersOf(node: BlockNode): number {
+  let depth = 1;
+  for (let below = node.backing; below !== null; below = below.backing) depth++;
+  return depth;
 }
 
 /** What `open` opens, or the failure that names the image. */
