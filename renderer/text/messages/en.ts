@@ -153,6 +153,7 @@ export const en = {
   'convert.keep-identity': 'Keep the identity of the disk',
   'convert.options': 'Options of {format}',
   'convert.salvage': 'Go on where the source cannot be read',
+  'convert.several': 'Several at once',
   'convert.snapshot': 'Snapshot to read',
   'convert.title': 'Convert an image',
   'convert.title-ova': 'Export as OVA',

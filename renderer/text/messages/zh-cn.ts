@@ -147,6 +147,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'convert.keep-identity': '保留磁盘标识',
   'convert.options': '{format} 的选项',
   'convert.salvage': '遇到无法读取的部分时继续',
+  'convert.several': '同时处理多个',
   'convert.snapshot': '要读取的快照',
   'convert.title': '转换映像',
   'convert.title-ova': '导出为 OVA',
