@@ -7,6 +7,7 @@ import { addDatastore } from '../../core/catalogue/datastores.ts';
 import { resolveImage } from '../../core/catalogue/images.ts';
 import { scan } from '../../core/catalogue/scan/scan.ts';
 import { silentJob } from '../../core/job.ts';
+import { writeGate } from '../../core/workbench/kept-gate.ts';
 import type { Browser, Locator, Page } from 'playwright-core';
 import { en } from '../../renderer/text/messages/en.ts';
 import { zhCN } from '../../renderer/text/messages/zh-cn.ts';
@@ -45,6 +46,8 @@ export class SheetBench {
   static async open(folder: string, stores: readonly string[]): Promise<SheetBench> {
     const catalogue = openCatalogue(path.join(folder, 'catalogue.db'));
     for (const store of stores) addDatastore(catalogue, { path: path.join(folder, store), name: store });
+    // What asks about references has its own test.
+    writeGate(catalogue, { rule: 'allow', allowed: [], denied: [] });
     const served = await serveWindow(folder);
     const browser = await launchBrowser();
     const shown = await openWindow(browser, served.url);
@@ -65,7 +68,9 @@ export class SheetBench {
   /** Looks through the folders now, so that the images made meanwhile are known. */
   async scan(): Promise<void> {
     for (const datastore of this.#stores) {
-      await scan(this.#catalogue, { datastore, everything: false }, silentJob);
+      const look = () => scan(this.#catalogue, { datastore, everything: false }, silentJob);
+      // The window watches the folder too, and may enter the same file at the same moment.
+      await look().catch(look);
     }
   }
 

@@ -274,10 +274,10 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     });
     sheet = await bench.openSheet(images.at('top.qcow2'), 'convert');
     await sheet.getByRole('combobox', { name: 'Format', exact: true }).selectOption('qcow2');
-    await sheet.getByLabel('The result stands on').fill(images.at('base.qcow2'));
-    await expect.poll(() => bench.command(), patient).toContain('-B base.qcow2 -F qcow2');
+    await sheet.getByLabel('The result stands on').fill(images.at('middle.qcow2'));
+    await expect.poll(() => bench.command(), patient).toContain('--verify -O qcow2 -B middle.qcow2 -F qcow2');
     await bench.finish('Convert');
-    expect(images.info('top-copy.qcow2')['backing-filename']).toBe('base.qcow2');
+    expect(images.info('top-copy.qcow2')['backing-filename']).toBe('middle.qcow2');
     images.same(images.at('top.qcow2.kept'), 'top-copy.qcow2');
   });
 

@@ -148,6 +148,8 @@ export const en = {
   'connection.refused':
     'Platter was started anew and does not know this window. Open the address that it printed; this window then goes on by itself.',
   'convert.backing': 'The result stands on (backing file)',
+  'convert.backing-text':
+    'Only what the source holds itself is copied: this image must hold what the source stands on. The result is always read back and compared; for another base convert first and rebase then.',
   'convert.compress': 'Store compressed',
   'convert.current': 'the disk as it is now',
   'convert.keep-identity': 'Keep the identity of the disk',

@@ -142,6 +142,8 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'connection.lost': '与 Platter 的连接已断开，正在重试。如果它已重新启动，请打开它显示的地址。',
   'connection.refused': 'Platter 已重新启动，不认识此窗口。请打开它打印的地址，此窗口随后会自动继续。',
   'convert.backing': '结果的下层映像（后备文件）',
+  'convert.backing-text':
+    '仅复制源自身的数据：此映像的内容必须与源的下层相同。结果总会被读回并比较；若要使用其他下层，请先转换再变基。',
   'convert.compress': '压缩存储',
   'convert.current': '磁盘的当前状态',
   'convert.keep-identity': '保留磁盘标识',
