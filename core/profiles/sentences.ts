@@ -1,5 +1,5 @@
 // What a finding says in English, from its kind, what was found and what is expected.
-import type { DemandKind } from './profile.ts';
+import type { DemandKind, Rule } from './profile.ts';
 
 const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 
@@ -41,6 +41,12 @@ const sentences: Readonly<Record<DemandKind, (found: string | number | null, exp
 };
 
 /** A sentence without a full stop. */
-export function demandText(kind: DemandKind, found: string | number | null, expected: string | number): string {
+export function demandText(
+  kind: DemandKind,
+  found: string | number | null,
+  expected: string | number,
+  severity: Rule['severity'],
+): string {
+  if (kind === 'format' && severity === 'warns') return `it is ${found}; better: ${expected}`;
   return sentences[kind](found, expected);
 }

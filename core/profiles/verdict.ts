@@ -198,7 +198,7 @@ function findingOf(rule: Rule, miss: Miss, facts: DiskFacts, profile: Profile): 
     severity: rule.severity,
     kind,
     ...miss,
-    text: demandText(kind, miss.found, miss.expected),
+    text: demandText(kind, miss.found, miss.expected, rule.severity),
     fix: fixOf(rule, facts, profile),
     source: rule.source,
   };

@@ -49,6 +49,14 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'profile', () => {
       stdout: 'image: my disk.qcow2\nQEMU/KVM: takes it\n',
       stderr: '',
     });
+    mustRun('qemu-img', ['create', '-q', '-f', 'vdi', 'other.vdi', '8M'], { cwd });
+    expect(own('profile', 'check', '--profile', 'kvm', 'other.vdi')).toMatchObject({
+      status: 0,
+      stdout:
+        'image: other.vdi\nQEMU/KVM: takes it, with warnings\n' +
+        '    warning: it is VDI dynamic; better: qcow2, Raw, LUKS [kvm/format]\n' +
+        '    fix: platter convert --profile kvm other.vdi other.qcow2\n',
+    });
     const all = own('profile', 'check', 'my disk.qcow2');
     expect(all).toMatchObject({ status: 0, stderr: '' });
     expect(all.stdout.match(/: (takes|refuses) it/g)).toHaveLength(14);

@@ -194,6 +194,7 @@ export const en = {
   'demand.firmware-uefi':
     'It has no EFI system partition (partition table: {found}): a machine would not start from it.',
   'demand.format': 'It is {found}. Taken: {expected}.',
+  'demand.format-better': 'It is {found}; better: {expected}.',
   'demand.no-backing': 'It is an overlay over {found}, which would be missing.',
   'demand.no-data-file': 'Its data lies in another file, {found}.',
   'demand.no-guest-encryption': 'A volume in the guest is encrypted ({found}).',

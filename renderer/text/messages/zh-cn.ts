@@ -185,6 +185,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'demand.firmware-bios': '分区表为 UEFI 准备（{found}）：使用 BIOS 的虚拟机无法从它启动。',
   'demand.firmware-uefi': '没有 EFI 系统分区（分区表：{found}）：虚拟机无法从它启动。',
   'demand.format': '格式为 {found}。接受：{expected}。',
+  'demand.format-better': '格式为 {found}；更好的选择：{expected}。',
   'demand.no-backing': '它是 {found} 之上的覆盖层，届时会缺少该文件。',
   'demand.no-data-file': '数据位于另一个文件 {found} 中。',
   'demand.no-guest-encryption': '客户机中有加密的卷（{found}）。',
