@@ -4,10 +4,14 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { findElectron } from '../../scripts/electron-binary.ts';
+import { itWith } from '../peers.ts';
 import { scratchFolder } from '../scratch.ts';
+import { missingShell } from './stand-in/program.ts';
 
 const folder = scratchFolder('electron-binary');
 const project = path.resolve(import.meta.dirname, '../..');
+
+const present = findElectron(project) === null ? null : 'the Electron binary is here, and `npm start` opens it';
 
 function program(...parts: string[]): string {
   const file = path.join(folder, ...parts);
@@ -34,30 +38,38 @@ describe('the Electron binary', () => {
     expect(findElectron(path.join(folder, 'project'), {})).toBeNull();
   });
 
-  it('that is missing is said in one line, and the address stands on the next', async () => {
-    if (findElectron(project) !== null) return;
-    const child = spawn(process.execPath, [path.join(project, 'scripts', 'start.ts'), '--read-only'], {
-      cwd: project,
-      env: { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db'), PLATTER_START_BUILT: '1', PATH: '' },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    let out = '';
-    let errors = '';
-    child.stderr.on('data', (text: Buffer) => (errors += text.toString()));
-    await new Promise<void>((resolve) => {
-      child.stdout.on('data', (text: Buffer) => {
-        out += text.toString();
-        if (/http:\/\/\S+\n/.test(out)) resolve();
+  itWith(
+    { unless: present ?? missingShell() },
+    'that is missing is said in one line, and the address stands on the next',
+    async () => {
+      const child = spawn(process.execPath, [path.join(project, 'scripts', 'start.ts'), '--read-only'], {
+        cwd: project,
+        env: {
+          ...process.env,
+          PLATTER_CATALOGUE: path.join(folder, 'catalogue.db'),
+          PLATTER_START_BUILT: '1',
+          PATH: '',
+        },
+        stdio: ['ignore', 'pipe', 'pipe'],
       });
-      child.once('exit', () => resolve());
-    });
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGTERM');
-    await ended;
-    const lines = out.trim().split('\n');
-    expect(lines, errors).toHaveLength(2);
-    expect(lines[0]).toContain('The Electron binary is missing');
-    expect(lines[1]).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/\?token=\S+$/);
-    expect(`${out}${errors}`).not.toContain('ownload');
-  });
+      let out = '';
+      let errors = '';
+      child.stderr.on('data', (text: Buffer) => (errors += text.toString()));
+      await new Promise<void>((resolve) => {
+        child.stdout.on('data', (text: Buffer) => {
+          out += text.toString();
+          if (/http:\/\/\S+\n/.test(out)) resolve();
+        });
+        child.once('exit', () => resolve());
+      });
+      const ended = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGTERM');
+      await ended;
+      const lines = out.trim().split('\n');
+      expect(lines, errors).toHaveLength(2);
+      expect(lines[0]).toContain('The Electron binary is missing');
+      expect(lines[1]).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/\?token=\S+$/);
+      expect(`${out}${errors}`).not.toContain('ownload');
+    },
+  );
 });
