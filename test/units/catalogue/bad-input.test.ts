@@ -128,7 +128,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'bad input', () => {
     expect([...codes].some((one) => one.startsWith('short.qcow2 '))).toBe(true);
   });
 
-  it('a folder that may not be read: shown, and what was known of it is kept', async () => {
+  it('a folder that may not be read: shown, and what was known of it is kept', () => {
     fs.mkdirSync(path.join(store, 'closed'));
     make('open.qcow2', 'closed/in.qcow2');
     mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', 'closed/in.qcow2', '-F', 'qcow2', 'child.qcow2'], at());

@@ -255,5 +255,5 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'works', () => {
     });
     same(path.join(two, 'again.qcow2'), 'out.vhdx');
     expect([...done].sort()).toEqual(Object.keys(works).sort());
-  });
+  }, 180_000);
 });
