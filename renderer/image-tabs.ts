@@ -1,6 +1,7 @@
 // The tabs of the page of an image, in their order: one row each. A heavy one is fetched when it is first opened.
 import type { Component } from 'svelte';
 import type { FormatFacts, ImageInfo, ImageRecord } from '../core/workbench/contract.ts';
+import Contents from './features/contents/Contents.svelte';
 import Check from './features/image/Check.svelte';
 import Overview from './features/image/Overview.svelte';
 import Relatives from './features/image/Relatives.svelte';
@@ -45,6 +46,12 @@ export const imageTabs: readonly ImageTab[] = [
     label: 'tab.snapshots',
     view: { now: Snapshots },
     shows: ({ format }) => format?.hasSnapshots === true,
+  },
+  {
+    id: 'contents',
+    label: 'tab.contents',
+    view: { now: Contents },
+    shows: ({ record }) => !record.gone && record.virtualSize !== null,
   },
   { id: 'relatives', label: 'tab.relatives', view: { now: Relatives } },
   { id: 'check', label: 'tab.check', view: { now: Check }, shows: ({ format }) => format?.canCheck === true },

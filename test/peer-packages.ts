@@ -17,6 +17,8 @@ const packages = {
   cryptsetup: 'cryptsetup-bin',
   sfdisk: 'fdisk',
   sgdisk: 'gdisk',
+  blkid: 'util-linux',
+  mkswap: 'util-linux',
   mke2fs: 'e2fsprogs',
   dumpe2fs: 'e2fsprogs',
   debugfs: 'e2fsprogs',

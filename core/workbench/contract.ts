@@ -11,6 +11,7 @@ import type { Problem } from '../catalogue/problems.ts';
 import type { WireError } from '../errors/image-error.ts';
 import type { FactTree, OptionRow, Region } from '../formats/driver.ts';
 import type { TakenBack } from '../block/journal/take-back.ts';
+import type { ContentsPart, ContentsRemark, DiskContents } from '../guest/contents.ts';
 import type { CheckResult } from '../operations/check.ts';
 import type { CompactResult } from '../operations/compact.ts';
 import { patternKinds } from '../operations/find-pattern.ts';
@@ -36,6 +37,9 @@ import type { ShellCallInput, ShellCallName, ShellCallOutput, ShellInPage, Shell
 export type {
   BrokenBelow,
   CheckResult,
+  ContentsPart,
+  ContentsRemark,
+  DiskContents,
   CompactResult,
   CompareResult,
   Datastore,
@@ -429,6 +433,8 @@ export const contract = {
       .output(output<MapTile>()),
     /** What stands at one place of the map. */
     describe: oc.input(v.strictObject({ session, view, at: offset })).output(output<MapPlace>()),
+    /** Partitions and file systems of the guest's disk. */
+    contents: oc.input(v.strictObject({ session })).output(output<DiskContents>()),
     find: oc
       .input(
         v.strictObject({

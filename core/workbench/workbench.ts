@@ -232,6 +232,7 @@ function makeRouter(
         ({ input, signal }) =>
           images.askUntil(signal, input.session, 'describe', input.view, input.at) as Promise<never>,
       ),
+      contents: sessions.contents.handler(({ input }) => images.ask(input.session, 'contents') as Promise<never>),
       find: sessions.find.handler(({ input }) => {
         const pattern = patternBytes(input.as, input.pattern);
         return images.ask(input.session, 'find', input.view, input.from, pattern) as Promise<never>;

@@ -34,6 +34,9 @@ const made = [
   'palette.',
   'role.',
   'storage.',
+  'partition.',
+  'contents.',
+  'hex.',
   'conflict.',
 ];
 const holes = (text: string): string[] => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name ?? '').sort();

@@ -4,6 +4,7 @@ import { ImageError, type WireError } from '../../errors/image-error.ts';
 import { silentJob } from '../../job.ts';
 import type { OpenOptions } from '../../formats/open.ts';
 import { listReferences } from '../../formats/references.ts';
+import { diskContents } from '../../guest/contents.ts';
 import { info } from '../../operations/info.ts';
 import { profileNamed, profiles } from '../../profiles/profiles.ts';
 import { checkImage } from '../../profiles/verdict.ts';
@@ -51,6 +52,7 @@ export interface Questions {
   readonly place: (view: string, offset: number) => unknown;
   readonly map: (view: string, layer: MapLayer, request: TileRequest) => MapAnswer;
   readonly describe: (view: string, at: number) => unknown;
+  readonly contents: () => unknown;
   readonly find: (view: string, from: number, pattern: Uint8Array) => unknown;
   readonly compare: (asked: Compared, from: number, limit: number) => unknown;
   /** What the platform called `profile` (null: each) would say; the image need not be open. */
@@ -124,6 +126,7 @@ function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTask): Qu
       return { ...tile, size, unit: mapped().unitOf(view), fault: fault?.message ?? null };
     },
     describe: (...args) => mapped().describe(...args),
+    contents: () => diskContents(opened().node),
     find: (...args) => opened().find(...args),
     locate: (...args) => opened().locate(...args),
     place: (...args) => opened().place(...args),
