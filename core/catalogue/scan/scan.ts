@@ -46,6 +46,7 @@ export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): 
   const { id, path: root, name } = store;
   const standing = rootOf(root);
   const closed: string[] = [];
+  const own = ownFiles(catalogue);
   const { database } = catalogue;
   const known = rows.knownImages(database, id);
   const others = rows.knownOthers(database, id);
@@ -61,6 +62,7 @@ export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): 
     database.transaction(() => works.forEach((work) => work()));
   };
   for (const found of walkNamed(root, name)) {
+    if (own.has(path.join(root, found.path))) continue;
     job.throwIfCancelled();
     await breathe();
     count.files++;
@@ -126,6 +128,12 @@ export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): 
       if (byHand !== undefined) rows.giveBack(database, row, byHand);
     });
   }
+}
+
+/** The files of the catalogue, wherever it lies: closing one of them would take the locks from the database that has it open. */
+function ownFiles({ path: file }: Catalogue): ReadonlySet<string> {
+  const real = fs.realpathSync(file);
+  return new Set(['', '-wal', '-shm'].map((ending) => real + ending));
 }
 
 /** What tells that a folder is the one that it was a moment ago; null: nothing is there. */
