@@ -76,6 +76,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/digest.ts'),
   },
   {
+    name: 'hexdump',
+    summary: "print bytes of an image's file, or of the guest's disk, and what they mean",
+    load: () => import('./commands/hexdump.ts'),
+  },
+  {
     name: 'image',
     summary:
       'images of the catalogue: who stands on whom; relink, move, clone, migrate, check, delete; names, notes, tags',
@@ -112,9 +117,19 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/rebase.ts'),
   },
   {
+    name: 'regions',
+    summary: "list what each stretch of an image's file, or of the guest's disk, is for",
+    load: () => import('./commands/regions.ts'),
+  },
+  {
     name: 'resize',
     summary: 'give the disk of an image another size',
     load: () => import('./commands/resize.ts'),
+  },
+  {
+    name: 'serve',
+    summary: 'run the workbench for a browser on this machine',
+    load: () => import('./commands/serve.ts'),
   },
   {
     name: 'snapshot',
@@ -125,10 +140,5 @@ export const commands: readonly CommandEntry[] = [
     name: 'undo',
     summary: 'take back the last change of an image',
     load: () => import('./commands/undo.ts'),
-  },
-  {
-    name: 'serve',
-    summary: 'run the workbench for a browser on this machine',
-    load: () => import('./commands/serve.ts'),
   },
 ];

@@ -88,8 +88,10 @@ function place(text: string, reason: string): ImageError {
   return new ImageError('look/place', { text, reason });
 }
 
-/** Bytes of a region that are looked through for a field with a given path. */
-const searched = 64 * 1024;
+/** Bytes that are looked through at once for a field with a given path, in one region, and in all. */
+const step = 64 * 1024;
+const searchedInRegion = 2 * step;
+const searched = 64 * step;
 
 /** Looks up table entries of an image's file, and fields of its headers by their path. Throws what reading the tables throws. */
 export function namesIn(
@@ -110,15 +112,19 @@ export function namesIn(
 /** The place of the field (or the first of a structure) whose path is or begins with `path`, in the headers among `regions`. */
 export function fieldPlace(regions: Iterable<Region>, path: string): number | null {
   const wanted = path.toLowerCase();
+  let left = searched;
   for (const region of regions) {
     if (region.kind !== 'header' && region.kind !== 'table') continue;
-    const isTable = region.kind === 'table' && region.length > searched;
-    if (isTable) continue;
-    const window = { start: region.start, length: Math.min(region.length, searched) };
-    for (const note of region.annotate(window)) {
-      const found = pathOf(note).toLowerCase();
-      if (found === wanted || found.startsWith(`${wanted}.`)) return note.start;
+    const end = region.start + Math.min(region.length, searchedInRegion);
+    for (let start = region.start; start < end && left > 0; start += step) {
+      const length = Math.min(step, end - start);
+      left -= length;
+      for (const note of region.annotate({ start, length })) {
+        const found = pathOf(note).toLowerCase();
+        if (found === wanted || found.startsWith(`${wanted}.`)) return note.start;
+      }
     }
+    if (left <= 0) break;
   }
   return null;
 }
