@@ -1,4 +1,4 @@
-// The component of every sheet: a new sheet is a line here, a name in state/sheets.svelte.ts and a verb in state/verbs.ts.
+// The component of every sheet: a new sheet is a line here, a name in state/sheet-kinds.ts and a verb in state/verbs.ts.
 import type { Component } from 'svelte';
 import AmendSheet from './features/change/AmendSheet.svelte';
 import BitmapsSheet from './features/change/BitmapsSheet.svelte';

@@ -1,4 +1,7 @@
 // Which sheet is open over the page, for which image, and with what filled in.
+import { freeSheets, type SheetKind } from './sheet-kinds.ts';
+
+export type { FreeSheet, ImageSheet, SheetKind } from './sheet-kinds.ts';
 
 /** The image that a sheet is about; `id`: the catalogue knows it. */
 export interface SheetImage {
@@ -9,29 +12,6 @@ export interface SheetImage {
   readonly encrypted: boolean;
   readonly children: number;
 }
-
-/** Sheets that need no image, and those that are about one. */
-export const freeSheets = ['convert', 'create', 'batch', 'compare', 'add-datastore'] as const;
-export const imageSheets = [
-  'overlay',
-  'resize',
-  'compact',
-  'commit',
-  'merge',
-  'rebase',
-  'migrate',
-  'move',
-  'digest',
-  'export-ova',
-  'amend',
-  'bitmaps',
-  'undo',
-  'delete',
-] as const;
-
-export type FreeSheet = (typeof freeSheets)[number];
-export type ImageSheet = (typeof imageSheets)[number];
-export type SheetKind = FreeSheet | ImageSheet;
 
 /** What is filled in when a sheet opens. */
 export interface Preset {
