@@ -1,11 +1,12 @@
 // The jobs: the running ones as their news tells, the finished ones as they are kept; starting one and waiting for its end.
 import type { JobEntry, WorkName, WorkParams } from '../../core/workbench/contract.ts';
-import { client, faultOf, faultOfJob, type Fault } from '../bridge.ts';
+import { client, desktop, faultOf, faultOfJob, type Fault } from '../bridge.ts';
 import { baseName } from '../text/paths.ts';
 import { messageOf, t } from '../text/message.svelte.ts';
 import { toast } from '../ui/toasts.svelte.ts';
 import { datastoreOf, refreshSoon } from './catalogue.svelte.ts';
 import { askForJob } from './references.svelte.ts';
+import { settings } from './settings.svelte.ts';
 
 export interface ShownJob {
   entry: JobEntry;
@@ -161,9 +162,16 @@ function end(entry: JobEntry): void {
   announce(entry);
 }
 
+/** Somebody who looks at something else is told by the system, where that is wanted; a desktop shell does it by itself. */
+function notify(title: string, { state }: JobEntry): void {
+  if (!settings.notifications || desktop !== null || !document.hidden || !('Notification' in window)) return;
+  if (Notification.permission === 'granted') new Notification(title, { body: t(`state.${state}`), icon: './icon.svg' });
+}
+
 function announce(entry: JobEntry): void {
   const title = titleOf(entry);
   const fault = faultOfJob(entry);
+  notify(title, entry);
   if (entry.state === 'done') toast('good', t('toast.done', { title }));
   else if (entry.state === 'cancelled') toast('plain', t('toast.cancelled', { title }));
   else toast('bad', t('toast.failed', { title }), fault);

@@ -1,0 +1,9 @@
+// Where a new file is proposed: in the folder that was set for new files, else where its source lies.
+import { baseName, join } from '../text/paths.ts';
+import { settings } from './settings.svelte.ts';
+
+/** `path` in the folder for new files, if there is one. */
+export function inTargetFolder(path: string): string {
+  const folder = settings.targetFolder.trim();
+  return folder === '' || path === '' ? path : join(folder, baseName(path));
+}
