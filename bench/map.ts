@@ -32,42 +32,36 @@ function makeImages(): void {
 async function timeToMap(page: Page, address: string, view: string): Promise<{ whole: number; exact: number }> {
   await page.evaluate(`location.hash = '#/settings'`);
   await page.waitForTimeout(400);
-  return page.evaluate(
-    async ([to, id]) => {
-      const started = performance.now();
-      location.hash = to;
-      let whole = 0;
-      for (;;) {
-        await new Promise((resolve) => requestAnimationFrame(resolve));
-        const drawn = document.querySelector<HTMLElement>(`[data-testid=map-${id}]`)?.dataset.drawn ?? 'nothing';
-        if (drawn !== 'nothing' && whole === 0) whole = performance.now() - started;
-        if (drawn === 'exact') return { whole, exact: performance.now() - started };
-        if (performance.now() - started > 60_000) throw new Error(`the map is ${drawn} after a minute`);
-      }
-    },
-    [address, view] as const,
-  );
+  return page.evaluate<{ whole: number; exact: number }>(`(async () => {
+    const started = performance.now();
+    location.hash = ${JSON.stringify(address)};
+    let whole = 0;
+    for (;;) {
+      await new Promise((resolve) => requestAnimationFrame(resolve));
+      const drawn = document.querySelector('[data-testid=map-${view}]')?.dataset.drawn ?? 'nothing';
+      if (drawn !== 'nothing' && whole === 0) whole = performance.now() - started;
+      if (drawn === 'exact') return { whole, exact: performance.now() - started };
+      if (performance.now() - started > 60000) throw new Error('the map is ' + drawn + ' after a minute');
+    }
+  })()`);
 }
 
 /** Intervals between frames while the wheel turns in and out and the map is dragged. */
 async function frames(page: Page, view: string): Promise<number[]> {
   const box = await page.getByTestId(`map-${view}`).boundingBox();
   if (box === null) throw new Error('no canvas');
-  const recorded = page.evaluate(
-    () =>
-      new Promise<number[]>((resolve) => {
-        const intervals: number[] = [];
-        let last = performance.now();
-        const until = last + 4000;
-        const next = (now: number): void => {
-          intervals.push(now - last);
-          last = now;
-          if (now < until) requestAnimationFrame(next);
-          else resolve(intervals.slice(1));
-        };
-        requestAnimationFrame(next);
-      }),
-  );
+  const recorded = page.evaluate<number[]>(`new Promise((resolve) => {
+    const intervals = [];
+    let last = performance.now();
+    const until = last + 4000;
+    const next = (now) => {
+      intervals.push(now - last);
+      last = now;
+      if (now < until) requestAnimationFrame(next);
+      else resolve(intervals.slice(1));
+    };
+    requestAnimationFrame(next);
+  })`);
   await page.mouse.move(box.x + box.width / 3, box.y + box.height / 3);
   for (let turn = 0; turn < 24; turn++) {
     await page.mouse.wheel(0, turn < 12 ? -80 : 80);
@@ -106,9 +100,7 @@ try {
     for (let round = 0; round < rounds; round++) times.push(await timeToMap(page, address, view));
     const intervals: number[] = [];
     for (let round = 0; round < 2; round++) intervals.push(...(await frames(page, view)));
-    const heap = await page.evaluate(
-      () => (performance as unknown as { memory: { usedJSHeapSize: number } }).memory.usedJSHeapSize,
-    );
+    const heap = await page.evaluate<number>('performance.memory.usedJSHeapSize');
     line(
       `${name}, ${view}`,
       `${Math.round(median(times.map(({ whole }) => whole)))} ms`,

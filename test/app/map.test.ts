@@ -77,35 +77,28 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
 
   /** Colours (hex) of the middle of cells, and those that the style sheet gives to classes. */
   function coloursOf(cells: readonly number[], view = 'guest'): Promise<string[]> {
-    return page.evaluate(
-      ([wanted, testId]) => {
-        const element = document.querySelector<HTMLCanvasElement>(`[data-testid=${testId}]`);
-        const context = element?.getContext('2d');
-        if (element === null || context == null) throw new Error('no canvas');
-        const { cell, first, columns } = element.dataset;
-        const size = Number(cell) * devicePixelRatio;
-        return (wanted as number[]).map((one) => {
-          const index = one - Number(first);
-          const x = (index % Number(columns)) * size + Math.floor(size / 2) - 1;
-          const y = Math.floor(index / Number(columns)) * size + Math.floor(size / 2) + 1;
-          const [red = 0, green = 0, blue = 0] = context.getImageData(x, y, 1, 1).data;
-          return [red, green, blue].map((value) => value.toString(16).padStart(2, '0')).join('');
-        });
-      },
-      [cells, `map-${view}`] as const,
-    );
+    return page.evaluate<string[]>(`((cells) => {
+      const element = document.querySelector('[data-testid=map-${view}]');
+      const context = element.getContext('2d');
+      const { cell, first, columns } = element.dataset;
+      const size = Number(cell) * devicePixelRatio;
+      return cells.map((one) => {
+        const index = one - Number(first);
+        const x = (index % Number(columns)) * size + Math.floor(size / 2) - 1;
+        const y = Math.floor(index / Number(columns)) * size + Math.floor(size / 2) + 1;
+        const pixel = [...context.getImageData(x, y, 1, 1).data].slice(0, 3);
+        return pixel.map((value) => value.toString(16).padStart(2, '0')).join('');
+      });
+    })(${JSON.stringify(cells)})`);
   }
   const token = (name: string): Promise<string> =>
-    page.evaluate((asked) => {
+    page.evaluate<string>(`((name) => {
       const probe = document.body.appendChild(document.createElement('i'));
-      probe.style.color = `var(${asked})`;
-      const numbers = getComputedStyle(probe).color.match(/\d+/g) ?? [];
+      probe.style.color = 'var(' + name + ')';
+      const numbers = getComputedStyle(probe).color.match(/\\d+/g).slice(0, 3);
       probe.remove();
-      return numbers
-        .slice(0, 3)
-        .map((value) => Number(value).toString(16).padStart(2, '0'))
-        .join('');
-    }, name);
+      return numbers.map((value) => Number(value).toString(16).padStart(2, '0')).join('');
+    })(${JSON.stringify(name)})`);
   const level = async (): Promise<number> => Number(await canvas().getAttribute('data-level'));
   const seriousFaults = async (): Promise<string[]> => {
     const { violations } = await new AxeBuilder({ page }).analyze();
@@ -192,14 +185,11 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     if (box === null) throw new Error('no canvas');
     const at = { x: box.x + box.width / 2, y: box.y + box.height / 2 };
     const cellUnder = (): Promise<number> =>
-      page.evaluate(
-        ([x, y]) => {
-          const { dataset } = document.querySelector<HTMLElement>('[data-testid=map-guest]') ?? document.body;
-          const size = Number(dataset.cell);
-          return Number(dataset.first) + Math.floor(y / size) * Number(dataset.columns) + Math.floor(x / size);
-        },
-        [box.width / 2, box.height / 2] as const,
-      );
+      page.evaluate<number>(`((x, y) => {
+        const { cell, first, columns } = document.querySelector('[data-testid=map-guest]').dataset;
+        const size = Number(cell);
+        return Number(first) + Math.floor(y / size) * Number(columns) + Math.floor(x / size);
+      })(${box.width / 2}, ${box.height / 2})`);
     const before = await cellUnder();
     await page.mouse.move(at.x, at.y);
     for (let turn = 0; turn < 3; turn++) await page.mouse.wheel(0, -100);
