@@ -41,7 +41,7 @@ export class Sheet<Image extends SheetImage | null> {
   }
 
   get refusedForDependents(): boolean {
-    return this.fault?.code != null && dependentsCodes.includes(this.fault.code);
+    return dependentsCodes.includes(this.fault?.code ?? '');
   }
 
   get targetExists(): boolean {
@@ -133,6 +133,6 @@ export function openedSheet(): Sheet<SheetImage | null> {
 /** The same for a sheet that is about an image. */
 export function openedImageSheet(): Sheet<SheetImage> {
   const { open } = sheets;
-  if (open?.image == null) throw new Error('a sheet about an image was opened without one');
+  if (open === null || open.image === null) throw new Error('a sheet about an image was opened without one');
   return new Sheet(open, open.image);
 }
