@@ -65,6 +65,8 @@ export class ImageHost {
     const { id, session } = this.#start(image, secrets, lenient);
     try {
       const facts = (await ask(session.quick, 'open', [])) as Omit<ImageSession, 'id'>;
+      // Whoever opens leniently looks at the structures next: the thread for that starts meanwhile.
+      if (lenient) threadFor(session, id, 'annotations');
       return { id, ...facts };
     } catch (error) {
       this.close(id);

@@ -254,7 +254,7 @@ const sector = 512;
 function compareBack(one: BlockNode, two: BlockNode, from: number, limit: number): ComparedStep {
   const until = performance.now() + stepTime;
   const differing: { start: number; length: number }[] = [];
-  let end = Math.min(from, Math.max(one.size, two.size));
+  let end = Math.min(from - (from % sector), Math.max(one.size, two.size));
   while (end > 0) {
     const start = Math.max(0, end - piece);
     const within: { start: number; length: number }[] = [];
@@ -280,7 +280,7 @@ function compareStep(one: BlockNode, two: BlockNode, from: number, limit: number
   const size = Math.max(one.size, two.size);
   const differing: { start: number; length: number }[] = [];
   const buffers = [new Uint8Array(piece), new Uint8Array(piece)] as const;
-  let at = from;
+  let at = from - (from % sector);
   while (at < size) {
     const known = Math.min(sameZeroes(one, at, size), sameZeroes(two, at, size));
     if (known > 0) {
