@@ -60,6 +60,15 @@ export function viewportAt(
   };
 }
 
+/** What a map on the screen can be told and asked from outside. */
+export interface MapHandle {
+  zoom(by: number): void;
+  showAll(): void;
+  goTo(at: number, level?: number | null): void;
+  picture(): { canvas: HTMLCanvasElement | null; viewport: Viewport | null; classes: readonly string[] };
+  shownShares(): readonly (readonly (readonly number[])[] | null)[];
+}
+
 /** The cell under a pixel; null: none. */
 export function cellAt({ step, columns, rows, cells, first }: Viewport, x: number, y: number): number | null {
   const column = Math.floor(x / step.size);

@@ -17,7 +17,7 @@ interface Opened {
   readonly map: ImageMap;
   readonly size: number;
   readonly files: readonly { readonly role: string; readonly size: number }[];
-  close(): void;
+  readonly close: () => void;
 }
 
 function open(file: string): Opened {
