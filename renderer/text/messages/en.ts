@@ -331,6 +331,7 @@ export const en = {
   'hex.letter.log': 'L',
   'hex.letter.lost': '–',
   'hex.letter.table': 'T',
+  'hex.map': 'Show in the map',
   'hex.meaning': 'Meaning',
   'hex.more': 'More …',
   'hex.name': 'Name',

@@ -320,6 +320,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'hex.letter.log': 'L',
   'hex.letter.lost': '–',
   'hex.letter.table': 'T',
+  'hex.map': '在图中显示',
   'hex.meaning': '含义',
   'hex.more': '更多…',
   'hex.name': '名称',
