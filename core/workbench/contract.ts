@@ -5,6 +5,7 @@ import type { LastVerb } from '../block/journal/take-back.ts';
 import type { Annotation } from '../bytes/struct.ts';
 import type { Datastore } from '../catalogue/datastores.ts';
 import type { KeptFinding } from '../catalogue/findings.ts';
+import type { GraphEdge, GraphNode, ImageGraph } from '../catalogue/graph.ts';
 import type { BrokenBelow, ImageEntry, ImageRecord } from '../catalogue/images.ts';
 import type { Candidate, Edge } from '../catalogue/lineage.ts';
 import type { Problem } from '../catalogue/problems.ts';
@@ -46,7 +47,10 @@ export type {
   DigestResult,
   Edge,
   FactTree,
+  GraphEdge,
+  GraphNode,
   ImageEntry,
+  ImageGraph,
   ImageInfo,
   ImageRecord,
   JobLine,
@@ -249,6 +253,9 @@ export interface ComparedStep {
 /** Cells of the map that one call hands over at most. */
 export const mostCells = 16_384;
 
+/** Images that one graph shows at most. */
+export const mostInGraph = 5000;
+
 /** Bytes that one call hands over at most. */
 export const mostBytes = 1024 * 1024;
 
@@ -332,6 +339,15 @@ export const contract = {
     edges: oc
       .input(v.strictObject({ offset, limit }))
       .output(output<{ readonly edges: readonly Edge[]; readonly total: number }>()),
+    /** Who stands on whom around an image (null: all that have relatives), from what the catalogue knows: nothing is opened. */
+    graph: oc
+      .input(
+        v.strictObject({
+          id: v.nullable(name),
+          limit: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostInGraph)),
+        }),
+      )
+      .output(output<ImageGraph>()),
     /** What the last check of the catalogue found, the first ones. */
     findings: oc.input(v.strictObject({ id: name })).output(output<readonly KeptFinding[]>()),
     /** Tags and how many images have them, the most used first. */

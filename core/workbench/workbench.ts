@@ -11,6 +11,7 @@ import {
   renameDatastore,
   setAlert,
 } from '../catalogue/datastores.ts';
+import { imageGraph } from '../catalogue/graph.ts';
 import { countImages, listImages, listTags, resolveImage, writeNote, writeTags } from '../catalogue/images.ts';
 import { findingsOf } from '../catalogue/findings.ts';
 import { allEdges, dependentsOf, findParent } from '../catalogue/lineage.ts';
@@ -170,6 +171,9 @@ function makeRouter(
         const edges = allEdges(catalogue).filter(({ childId }) => scope.sees(childId));
         return { edges: edges.slice(input.offset, input.offset + input.limit), total: edges.length };
       }),
+      graph: image.graph.handler(({ input: { id, limit } }) =>
+        imageGraph(catalogue, { id: id === null ? null : scope.image(id), limit, within: scope.ids() }),
+      ),
       findings: image.findings.handler(({ input }) => findingsOf(catalogue, scope.image(input.id))),
       tags: image.tags.handler(() => listTags(catalogue, scope.ids())),
       undo: image.undo.handler(({ input }) => {

@@ -247,6 +247,13 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     ]);
     expect(await client.images.findings({ id: base })).toEqual([]);
     expect(await client.images.edges({ offset: 0, limit: 10 })).toMatchObject({ total: 2 });
+    const graph = await client.images.graph({ id: base, limit: 10 });
+    expect(graph.edges).toMatchObject([{ child: top.id, parent: base, state: 'whole' }]);
+    expect(graph.nodes.map(({ id, kind, above }) => ({ id, kind, above }))).toEqual([
+      { id: base, kind: 'image', above: 1 },
+      { id: top.id, kind: 'image', above: 0 },
+    ]);
+    expect((await client.images.graph({ id: null, limit: 5000 })).total).toBeGreaterThanOrEqual(2);
     expect(await client.datastores.problems({ offset: 0, limit: 10 })).toMatchObject({ total: 0 });
   });
 
@@ -273,6 +280,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
       client.images.find({ text: 'above.qcow2' }),
       client.images.write({ id: above, note: 'x' }),
       client.images.parents({ id: above }),
+      client.images.graph({ id: above, limit: 10 }),
       client.datastores.probe({ id: 'hidden' }),
       client.datastores.remove({ id: 'hidden' }),
     ]) {
@@ -283,6 +291,8 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     const base = await client.images.find({ text: 'disk.qcow2' });
     expect(base.childList.map(({ childId }) => childId)).not.toContain(above);
     expect(await client.images.dependents({ id: base.id })).not.toContain(above);
+    const { nodes } = await client.images.graph({ id: base.id, limit: 100 });
+    expect(nodes.map(({ id }) => id)).not.toContain(above);
     expect((await client.images.edges({ offset: 0, limit: 100 })).edges.map(({ childId }) => childId)).not.toContain(
       above,
     );
