@@ -31,6 +31,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/bitmap.ts'),
   },
   {
+    name: 'chain',
+    summary: 'show what an image stands on and what stands on it, and which layer supplies a sector',
+    load: () => import('./commands/chain.ts'),
+  },
+  {
     name: 'check',
     summary: 'look for errors in the structures of an image',
     load: () => import('./commands/check.ts'),
