@@ -21,8 +21,7 @@ export function formatOf(storage: Storage, drivers: readonly FormatDriver[]): Fo
   const tail = new Uint8Array(Math.min(probedEnd, storage.size));
   storage.readAt(head, 0);
   storage.readAt(tail, storage.size - tail.length);
-  const looksLike = ({ heads, probe }: FormatDriver): boolean => heads !== undefined && probe(head, tail, storage.size);
-  return drivers.find(looksLike) ?? null;
+  return drivers.find((one) => one.heads !== undefined && one.probe(head, tail, storage.size)) ?? null;
 }
 
 /** The regions of the plain file of `node`: the structures at the fixed places of `driver`, and the rest. */

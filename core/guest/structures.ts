@@ -117,8 +117,9 @@ function* tableStretches(node: BlockNode, table: PartitionTable | null): Generat
       }
     }
   }
-  if (table?.gpt?.primary != null) yield* gptStretches(table.gpt.primary, 'gpt', 'GPT');
-  if (table?.gpt?.backup != null) yield* gptStretches(table.gpt.backup, 'gpt_backup', 'backup GPT');
+  const { primary = null, backup = null } = table?.gpt ?? {};
+  if (primary !== null) yield* gptStretches(primary, 'gpt', 'GPT');
+  if (backup !== null) yield* gptStretches(backup, 'gpt_backup', 'backup GPT');
 }
 
 /** A sector with four records; `bases`: the sectors that each record's first sector counts from. */

@@ -216,7 +216,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
       const offset = 1023 * 1024 * MiB + run * 4096;
       const address = offset.toString(16).padStart(10, '0');
       jumps.push(
-        (await page.evaluate(`(async () => {
+        await page.evaluate<number>(`(async () => {
           const began = performance.now();
           location.hash = location.hash.replace(/at=0x[0-9a-f]+/, 'at=0x${offset.toString(16)}');
           for (;;) {
@@ -225,14 +225,14 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
             if (line && line.textContent.includes('41 41')) return performance.now() - began;
             if (performance.now() - began > 10000) return 10000;
           }
-        })()`)) as number,
+        })()`),
       );
     }
     const frames: number[] = [];
     for (const place of [0, TiB / 2, TiB - 64 * MiB, 1023 * 1024 * MiB, 4096]) {
       await open('huge.qcow2', `?view=guest&at=0x${place.toString(16)}`);
       frames.push(
-        (await page.evaluate(`(async () => {
+        await page.evaluate<number>(`(async () => {
           const body = document.querySelector('[role="rowgroup"]');
           const costs = [];
           for (let step = 0; step < 60; step++) {
@@ -245,7 +245,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
           }
           costs.sort((a, b) => a - b);
           return costs[Math.floor(costs.length * 0.95)];
-        })()`)) as number,
+        })()`),
       );
     }
     const heap = Number(await page.evaluate('performance.memory.usedJSHeapSize')) / MiB;

@@ -72,5 +72,5 @@ function guid(view: DataView, mixed: boolean): string {
 function text(decoded: string): string {
   const end = decoded.indexOf('\0');
   const whole = end < 0 ? decoded : decoded.slice(0, end);
-  return whole.replaceAll(/[\u0000-\u001f\u007f-\u009f\ufffd]/g, '·');
+  return whole.replaceAll(/\p{Cc}|\ufffd/gu, '·');
 }
