@@ -112,7 +112,7 @@ function readWrittenByHand(file: string): WrittenByHand[] {
       database.close();
     }
   } catch (error) {
-    if (error instanceof ImageError || (error instanceof Error && error.message.includes('no such'))) return [];
+    if (error instanceof ImageError) return [];
     throw error;
   }
 }

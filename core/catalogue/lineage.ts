@@ -78,7 +78,7 @@ export function refreshLineage({ database }: Catalogue): void {
       const before = edges[index];
       if (before !== undefined && JSON.stringify(before) === JSON.stringify(edge)) continue;
       database.run(
-        `update lineage set full_path = :fullPath, parent_id = :parent, found_id = :foundId, found_version = :foundVersion,
+        `update lineage set full_path = :fullPath, parent_id = (select id from image where id = :parent), found_id = :foundId, found_version = :foundVersion,
            parent_fingerprint = :fingerprint, parent_mtime_ns = :mtimeNs, state = :state where child_id = :child`,
         {
           child: edge.child_id,

@@ -1,5 +1,4 @@
 // Bringing the catalogue up to date about one image after something was done to it, without a scan.
-import crypto from 'node:crypto';
 import path from 'node:path';
 import { ImageError } from '../errors/image-error.ts';
 import type { Catalogue } from './catalogue.ts';
@@ -50,19 +49,7 @@ export function readNewImage(catalogue: Catalogue, datastoreId: string, root: st
   if (stat === null || described === null) throw new ImageError('image/unknown', { name: file }, { file });
   const relative = path.relative(root, file).split(path.sep).join('/');
   const { database } = catalogue;
-  const id = database.transaction(() => {
-    const known = database.one<{ id: string }>(
-      'select id from image where datastore_id = :datastoreId and path = :relative',
-      { datastoreId, relative },
-    );
-    if (known !== null) {
-      rows.updateImage(database, known.id, relative, stat, described);
-      return known.id;
-    }
-    const fresh = crypto.randomUUID();
-    rows.insertImage(database, { id: fresh, datastore: datastoreId, path: relative, stat, described });
-    return fresh;
-  });
+  const { id } = rows.enterImage(database, datastoreId, { path: relative, stat, described });
   refreshLineage(catalogue);
   return id;
 }

@@ -26,7 +26,8 @@ const patience = 15_000;
 
 /**
  * Opens (and creates) a database with a write-ahead log and enforced foreign keys. Several programs may hold it open.
- * Throws `catalogue/damaged` for a file that is no database or is broken, `catalogue/storage` when the disk refuses, `catalogue/busy`.
+ * Throws `catalogue/damaged` for a file that is no database or is broken, `catalogue/storage` when the disk refuses, `catalogue/busy`; its statements
+ * also `catalogue/meanwhile` and `catalogue/refused`.
  */
 export function openDatabase(path: string): Database {
   const sqlite = translate(path, () => new Sqlite(path, { timeout: patience }));
@@ -88,7 +89,7 @@ class SqliteDatabase implements Database {
   }
 }
 
-/** What the database throws, as the catalogue's codes; a mistake in a statement is a bug and stays one. */
+/** What the database throws, as the catalogue's codes: nobody outside of this file meets an error of SQLite itself. */
 function translate<Result>(path: string, work: () => Result): Result {
   try {
     return work();
@@ -101,6 +102,10 @@ function translate<Result>(path: string, work: () => Result): Result {
     if (/^SQLITE_(FULL|IOERR|CANTOPEN|READONLY|PERM)/.test(code)) {
       throw new ImageError('catalogue/storage', detail, { file: path }, error);
     }
-    throw error;
+    // What a row refers to, or what it would have been, was changed by another program after it was looked at.
+    if (code.startsWith('SQLITE_CONSTRAINT')) {
+      throw new ImageError('catalogue/meanwhile', detail, { file: path }, error);
+    }
+    throw new ImageError('catalogue/refused', { ...detail, code }, { file: path }, error);
   }
 }

@@ -68,9 +68,7 @@ export class SheetBench {
   /** Looks through the folders now, so that the images made meanwhile are known. */
   async scan(): Promise<void> {
     for (const datastore of this.#stores) {
-      const look = () => scan(this.#catalogue, { datastore, everything: false }, silentJob);
-      // The window watches the folder too, and may enter the same file at the same moment.
-      await look().catch(look);
+      await scan(this.#catalogue, { datastore, everything: false }, silentJob);
     }
   }
 

@@ -1,4 +1,5 @@
 // The rows that a scan reads and writes.
+import crypto from 'node:crypto';
 import type { WrittenByHand } from '../catalogue.ts';
 import type { Database } from '../sqlite.ts';
 import type { Described, Description } from './describe.ts';
@@ -111,12 +112,52 @@ export function keepOther(database: Database, datastore: string, path: string, s
   );
 }
 
+/**
+ * Makes an image known, or writes down anew what is known by that path already: another program may have looked into the same file
+ * meanwhile. Within a transaction, so that nobody comes between. Gives its id, and whether it is new.
+ */
+export function enterImage(database: Database, datastore: string, image: FreshImage): { id: string; isNew: boolean } {
+  return database.transaction(() => {
+    const known = atPath(database, datastore, image.path);
+    const id = known ?? crypto.randomUUID();
+    if (known === null) insertImage(database, { id, datastore, ...image });
+    else updateImage(database, known, image.path, image.stat, image.described);
+    return { id, isNew: known === null };
+  });
+}
+
+/**
+ * Writes what was found at a path to the image that was known as `id`, which may have been there under another path. Another program may have
+ * forgotten it meanwhile, or entered the path as an image of its own: of two rows that one stays to which a person wrote something.
+ */
+export function updateKnown(database: Database, datastore: string, id: string, image: FreshImage): void {
+  database.transaction(() => {
+    const there = database.one('select 1 from image where id = :id', { id }) !== null;
+    const other = atPath(database, datastore, image.path);
+    if (!there || (other !== null && other !== id && isKept(database, other))) {
+      if (there) setGone(database, id);
+      enterImage(database, datastore, image);
+      return;
+    }
+    if (other !== null && other !== id) database.run('delete from image where id = :id', { id: other });
+    updateImage(database, id, image.path, image.stat, image.described);
+  });
+}
+
+function atPath(database: Database, datastore: string, path: string): string | null {
+  const row = database.one<{ id: string }>('select id from image where datastore_id = :datastore and path = :path', {
+    datastore,
+    path,
+  });
+  return row?.id ?? null;
+}
+
 interface NewImage extends FreshImage {
   readonly id: string;
   readonly datastore: string;
 }
 
-export function insertImage(database: Database, image: NewImage): void {
+function insertImage(database: Database, image: NewImage): void {
   const now = Date.now();
   database.run('delete from other_file where datastore_id = :datastore and path = :path', {
     datastore: image.datastore,
@@ -246,13 +287,23 @@ function writeReference(database: Database, id: string, description: Description
 
 /** An image whose file is no longer there: forgotten, unless somebody wrote something to it or others stand on it. */
 export function setGone(database: Database, id: string): void {
-  const kept = database.one(
-    `select 1 as kept where exists (select 1 from image_note where image_id = :id) or exists (select 1 from image_tag where image_id = :id)
-     or exists (select 1 from lineage where parent_id = :id)`,
+  const needed = isKept(database, id) || database.one('select 1 from lineage where parent_id = :id', { id }) !== null;
+  if (!needed) database.run('delete from image where id = :id', { id });
+  else database.run('update image set gone_at = coalesce(gone_at, :now) where id = :id', { id, now: Date.now() });
+}
+
+/** The same for one that was not found at `path`, unless another program found it elsewhere meanwhile. */
+export function setMissing(database: Database, id: string, path: string): void {
+  if (database.one('select 1 from image where id = :id and path = :path', { id, path }) !== null) setGone(database, id);
+}
+
+/** A person wrote something to it. */
+function isKept(database: Database, id: string): boolean {
+  const row = database.one(
+    `select 1 where exists (select 1 from image_note where image_id = :id) or exists (select 1 from image_tag where image_id = :id)`,
     { id },
   );
-  if (kept === null) database.run('delete from image where id = :id', { id });
-  else database.run('update image set gone_at = coalesce(gone_at, :now) where id = :id', { id, now: Date.now() });
+  return row !== null;
 }
 
 /** Files that turned out to be parts of other images (extents, data files) are no images themselves; how many were taken for such. */

@@ -1,5 +1,4 @@
 // Scanning a datastore: new and changed files are looked into, moved ones known again, missing ones remembered as gone.
-import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { ImageError } from '../../errors/image-error.ts';
@@ -59,7 +58,13 @@ export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): 
   const write = (): void => {
     const works = pending;
     pending = [];
-    database.transaction(() => works.forEach((work) => work()));
+    database.transaction(() => {
+      // Somebody may have taken the datastore out of the catalogue meanwhile: its images cannot be entered any more.
+      if (database.one('select 1 from datastore where id = :id', { id }) === null) {
+        throw new ImageError('datastore/unknown', { name });
+      }
+      works.forEach((work) => work());
+    });
   };
   for (const found of walkNamed(root, name)) {
     if (own.has(path.join(root, found.path))) continue;
@@ -88,7 +93,7 @@ export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): 
       if (before === null) fresh.push({ path: found.path, stat, described });
       else {
         if (described.kind === 'image' || !before.problem) count.changed++;
-        pending.push(() => rows.updateImage(database, before.id, found.path, stat, described));
+        pending.push(() => rows.updateKnown(database, id, before.id, { path: found.path, stat, described }));
       }
     }
     if (pending.length >= batch) write();
@@ -103,12 +108,12 @@ export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): 
   requireStanding(store, standing, missing, known);
   for (const image of matchMoved(fresh, missing)) {
     count.moved++;
-    pending.push(() => rows.updateImage(database, image.id, image.fresh.path, image.fresh.stat, image.fresh.described));
+    pending.push(() => rows.updateKnown(database, id, image.id, image.fresh));
   }
   pending.push(...insertAll(fresh));
   for (const image of missing) {
     if (!image.gone) count.gone++;
-    pending.push(() => rows.setGone(database, image.id));
+    pending.push(() => rows.setMissing(database, image.id, image.path));
   }
   pending.push(() => {
     count.added -= rows.dropParts(database, id);
@@ -121,9 +126,9 @@ export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): 
   function insertAll(images: readonly rows.FreshImage[]): (() => void)[] {
     const saved = savedByHand(database);
     return images.map((image) => () => {
+      const { id: row, isNew } = rows.enterImage(database, id, image);
+      if (!isNew) return;
       count.added++;
-      const row = crypto.randomUUID();
-      rows.insertImage(database, { id: row, datastore: id, ...image });
       const byHand = saved.find((entry) => entry.path === path.join(root, image.path));
       if (byHand !== undefined) rows.giveBack(database, row, byHand);
     });

@@ -7,6 +7,9 @@ export const catalogueMessages = {
     `The catalogue '${d.name}' was written by a newer version of this program (schema ${d.found}; this one knows ${d.known})`,
   'catalogue/busy': (d) => `The catalogue '${d.name}' is in use by another program: ${d.reason}`,
   'catalogue/storage': (d) => `The catalogue '${d.name}' cannot be read or written: ${d.reason}`,
+  'catalogue/meanwhile': (d) =>
+    `Another program changed the catalogue '${d.name}' at the same moment (${d.reason}); nothing was written. Try again`,
+  'catalogue/refused': (d) => `The catalogue '${d.name}' did not accept a statement: ${d.reason} (${d.code})`,
   'datastore/unknown': (d) => `There is no datastore '${d.name}'`,
   'datastore/name-taken': (d) => `There is a datastore '${d.name}' already`,
   'datastore/path-taken': (d) => `'${d.name}' is the datastore '${d.other}' already`,

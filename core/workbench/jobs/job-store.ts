@@ -95,13 +95,12 @@ export class JobStore {
     );
     const number = next?.next ?? 1;
     if (number > linesKept) return;
-    database.run('insert into job_event (job_id, number, at, kind, body) values (:id, :number, :at, :kind, :text)', {
-      id,
-      number,
-      at: Date.now(),
-      kind,
-      text: number === linesKept ? 'further lines are left out' : text,
-    });
+    // Another program may have forgotten the job meanwhile.
+    database.run(
+      `insert into job_event (job_id, number, at, kind, body)
+       select :id, :number, :at, :kind, :text where exists (select 1 from job where id = :id)`,
+      { id, number, at: Date.now(), kind, text: number === linesKept ? 'further lines are left out' : text },
+    );
   }
 
   one(id: string): JobRecord | null {
