@@ -316,6 +316,11 @@ export interface FormatDriver {
   facts(node: BlockNode): ImageFacts;
   /** In order, without gap or overlap, the whole file `role` (`file` unless said). */
   regions(node: BlockNode, role?: string): Iterable<Region>;
+  /**
+   * The same with pauses (`null`), where a long search comes before a region: what asks may stop there and go on later. Absent: nothing
+   * long comes before any region.
+   */
+  regionSteps?(node: BlockNode, role?: string): Iterable<Region | null>;
   /** Structures at fixed places, for a file that cannot be opened. Absent: there are none. */
   readonly heads?: readonly Head[];
   /** Entries of its tables by name. Absent: it has no tables. */

@@ -12,6 +12,8 @@ const project = path.resolve(import.meta.dirname, '../..');
 export interface Served {
   /** With the token. */
   readonly url: string;
+  /** Of the server. */
+  readonly pid: number;
   stop(): Promise<void>;
 }
 
@@ -49,6 +51,7 @@ export async function serveWindow(
   });
   return {
     url,
+    pid: child.pid ?? 0,
     async stop() {
       if (child.exitCode !== null) return;
       const ended = new Promise((resolve) => child.once('exit', resolve));

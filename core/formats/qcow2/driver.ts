@@ -19,7 +19,7 @@ import { Qcow2Node } from './node.ts';
 import { qcow2Options } from './options.ts';
 import { repairQcow2 } from './repair.ts';
 import { repairDirty } from './repair-dirty.ts';
-import { qcow2Regions } from './regions.ts';
+import { qcow2Regions, qcow2RegionSteps } from './regions.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from './snapshot-changes.ts';
 import { listSnapshots, openSnapshot, snapshotTable } from './snapshots.ts';
 import { magic, headerV3 } from './spec.ts';
@@ -151,6 +151,7 @@ export const qcow2: FormatDriver = {
   amendOptions: qcow2AmendOptions,
   amend: amendQcow2,
   regions: (node, role = 'file') => qcow2Regions(stateOf(node), role),
+  regionSteps: (node, role = 'file') => qcow2RegionSteps(stateOf(node), role),
   heads: [{ at: 0, label: 'header', rows: headerV3 }],
   entries: {
     names: qcow2EntryNames,

@@ -12,6 +12,8 @@ import { isHole, TableWalk } from './table-walk.ts';
 import { loadTable } from './tables.ts';
 
 const l1Piece = 128 * 1024;
+/** L2 tables looked through between two pauses of the walk. */
+const tablesPerPause = 32;
 
 /** A table that stands in one piece: what it is called, and where it is. */
 export interface Stretch {
@@ -19,16 +21,19 @@ export interface Stretch {
   readonly length: number;
 }
 
+/** A walk that may be left alone at each pause (`null`); at its end come the owners. */
+export type OwnersWalk = Generator<null, ClusterOwners, void>;
+
 /**
- * The owners of the clusters of the image file, with `stretches` (cluster-aligned tables) in their places, or of the external data
- * file. Throws `storage/*`, `qcow2/check-memory`, `qcow2/check-effort`.
+ * The owners of the clusters of the image file, with `stretches` (cluster-aligned tables) in their places. Throws `storage/*`,
+ * `qcow2/check-memory`, `qcow2/check-effort`.
  */
-export function fileOwners(
+export function* fileOwners(
   state: Qcow2State,
   stored: StoredRefcounts,
   table: SnapshotTable,
   stretches: readonly Stretch[],
-): ClusterOwners {
+): OwnersWalk {
   const { layout, storage } = state;
   const { clusterSize } = layout;
   const owners = new ClusterOwners(Math.ceil(storage.size / clusterSize), storage.name);
@@ -46,7 +51,9 @@ export function fileOwners(
       if (offset !== null) owners.set(offset / clusterSize, 1, owner.bitmapData);
     }
   }
+  let looked = 0;
   for (const l2 of eachL2Table(state, table)) {
+    if (++looked % tablesPerPause === 0) yield null;
     owners.set(l2.offset / clusterSize, 1, owner.l2);
     if (!state.external && l2.halves !== null) ownEntries(state, l2.halves, owners, l2.active);
   }
@@ -54,10 +61,12 @@ export function fileOwners(
 }
 
 /** The owners of the clusters of the external data file. Throws as `fileOwners`. */
-export function dataFileOwners(state: Qcow2State, table: SnapshotTable): ClusterOwners {
+export function* dataFileOwners(state: Qcow2State, table: SnapshotTable): OwnersWalk {
   const { data, layout } = state;
   const owners = new ClusterOwners(Math.ceil(data.size / layout.clusterSize), data.name);
+  let looked = 0;
   for (const { halves, active } of eachL2Table(state, table)) {
+    if (++looked % tablesPerPause === 0) yield null;
     if (halves !== null) ownEntries(state, halves, owners, active);
   }
   return owners;
@@ -69,9 +78,6 @@ function ownEntries(state: Qcow2State, halves: Uint32Array, owners: ClusterOwner
   const stride = extendedL2 ? 4 : 2;
   const data = active ? owner.data : owner.snapshotData;
   const reserved = active ? owner.reserved : owner.snapshotReserved;
-  let runStart = 0;
-  let runLength = 0;
-  let runKind = 0;
   for (let index = 0; index < l2Entries; index++) {
     const high = halves[index * stride] ?? 0;
     const low = halves[index * stride + 1] ?? 0;
@@ -86,17 +92,15 @@ function ownEntries(state: Qcow2State, halves: Uint32Array, owners: ClusterOwner
     const cluster = (high & entry.offsetHigh) * 2 ** (32 - clusterBits) + (low >>> clusterBits);
     if (cluster === 0 && !(external && high >= entry.copied)) continue;
     const zero = extendedL2 ? halves[index * stride + 3] === 0 : (low & entry.zero) !== 0;
-    const kind = zero ? reserved : data;
-    if (kind === runKind && cluster === runStart + runLength) {
-      runLength++;
-      continue;
+    // Disks that were written from end to end have one cluster after the other: the entries count up.
+    const first = index;
+    for (let next = low + clusterSize; index + 1 < l2Entries; index++, next += clusterSize) {
+      const at = (index + 1) * stride;
+      if (halves[at + 1] !== next || halves[at] !== high) break;
+      if (extendedL2 && (halves[at + 3] === 0) !== zero) break;
     }
-    owners.set(runStart, runLength, runKind);
-    runStart = cluster;
-    runLength = 1;
-    runKind = kind;
+    owners.set(cluster, index - first + 1, zero ? reserved : data);
   }
-  owners.set(runStart, runLength, runKind);
 }
 
 /** An L2 table that some L1 entry leads to. `halves` is valid until the next one; null: there are only zeroes in it. */

@@ -15,20 +15,27 @@ import { encryptionHeader, extensionType } from './spec.ts';
 import type { Qcow2State } from './state.ts';
 import { StoredRefcounts } from './stored-refcounts.ts';
 
-/**
- * The regions of the image file, or of the external data file (`data-file`), one after the other; a snapshot table that cannot be
- * read counts as none. Throws `storage/*`, `qcow2/check-memory`, `qcow2/check-effort`.
- */
+/** The regions of `qcow2RegionSteps`, without the pauses. Throws as that does. */
 export function* qcow2Regions(state: Qcow2State, role = 'file'): Generator<Region, void, void> {
+  for (const region of qcow2RegionSteps(state, role)) if (region !== null) yield region;
+}
+
+/**
+ * The regions of the image file, or of the external data file (`data-file`), one after the other; null: a pause, while the owners of the
+ * clusters are looked for. A snapshot table that cannot be read counts as none. Throws `storage/*`, `qcow2/check-memory`,
+ * `qcow2/check-effort`.
+ */
+export function* qcow2RegionSteps(state: Qcow2State, role = 'file'): Generator<Region | null, void, void> {
   const table = readableTable(state);
   if (role !== 'file') {
-    yield* clusterRuns(state, dataFileOwners(state, table), { start: 0, length: state.data.size }, dataFileKinds);
+    const owners = yield* dataFileOwners(state, table);
+    yield* clusterRuns(state, owners, { start: 0, length: state.data.size }, dataFileKinds);
     return;
   }
   const stored = new StoredRefcounts(state.storage, state.header, state.layout);
   const named = stretches(state, table).sort((a, b) => a.start - b.start);
   const { clusterSize } = state.layout;
-  const owners = fileOwners(
+  const owners = yield* fileOwners(
     state,
     stored,
     table,

@@ -102,7 +102,10 @@ function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTask): Qu
     ({ open, reduced } = openAsFarAs(image.path, options));
     return open;
   };
-  const mapped = (): ImageMap => (map ??= new ImageMap(opened().node, opened().driver, opened().depth));
+  const mapped = (): ImageMap => {
+    const { node, driver, depth } = opened();
+    return (map ??= new ImageMap(node, driver, depth, (role) => opened().regionsOf(role)));
+  };
   return {
     async open() {
       const { node, depth } = opened();

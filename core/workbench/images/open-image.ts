@@ -12,8 +12,8 @@ import { allDrivers } from '../../formats/registry.ts';
 import { guestRegions } from '../../guest/structures.ts';
 import { locate, namesIn } from '../../operations/locate.ts';
 import type { AnnotatedWindow, ComparedStep, PlaceFacts, RegionFacts, Searched } from '../contract.ts';
+import { RegionIndex, regionWalk, type RegionWalk } from '../map/region-index.ts';
 import { placeOf } from './place.ts';
-import { RegionIndex } from './region-index.ts';
 
 /** Milliseconds that a search or comparison takes before it hands back where it is. */
 const stepTime = 200;
@@ -25,6 +25,8 @@ const annotatedBytes = 64 * KiB;
 const walkTime = 100;
 /** Regions that one window of annotations tells of at most. */
 const mostInWindow = 512;
+/** Views whose regions are kept. */
+const indicesKept = 4;
 /** What begins the name of the view of an internal snapshot; its id follows. */
 const snapshotView = 'snapshot:';
 
@@ -83,8 +85,9 @@ export class OpenImage {
     const found: RegionFacts[] = [];
     const until = performance.now() + walkTime;
     let at = from;
+    const index = this.regionsOf(view);
     while (at < size && found.length < limit) {
-      const part = this.#index(view).touching(at, Math.max(1, size - at), limit, until) ?? this.#known(view, at, limit);
+      const part = index.touching(at, size, limit, until) ?? index.known(at, size, limit);
       for (const { start, length, label, kind } of part) {
         if (found.length === limit) break;
         at = start + length;
@@ -95,17 +98,11 @@ export class OpenImage {
     return { regions: found, next: at < size ? at : null };
   }
 
-  /** The regions that were found already, from `at` on. */
-  #known(view: string, at: number, limit: number): readonly Region[] {
-    const index = this.#index(view);
-    return index.touching(at, Math.max(0, index.reached - at), limit, Infinity) ?? [];
-  }
-
   /** What the fields mean that lie in a stretch of a view, and which regions it touches. */
   annotations(view: string, start: number, length: number): AnnotatedWindow {
     const end = Math.min(this.sizeOf(view), start + length);
     if (end <= start) return { annotations: [], regions: [], pending: false };
-    const touched = this.#index(view).touching(start, end - start, mostInWindow, performance.now() + walkTime);
+    const touched = this.regionsOf(view).touching(start, end, mostInWindow, performance.now() + walkTime);
     if (touched === null) return { annotations: [], regions: [], pending: true };
     return {
       annotations: touched.flatMap((region) =>
@@ -120,7 +117,7 @@ export class OpenImage {
   locate(view: string, text: string, here: number): number {
     const isGuest = this.#isDisk(view);
     const facts = this.driver.facts(this.node);
-    const regions = (): Iterable<Region> => this.#walk(view);
+    const regions = (): Iterable<Region> => withoutPauses(this.#walk(view));
     const names = isGuest ? namesIn(noTables, this.node, regions) : namesIn(this.driver, this.node, regions);
     const cluster = facts.clusterSize ?? this.node.granularity;
     return locate(text, { size: this.sizeOf(view), here, sector: 512, cluster, ...names });
@@ -131,20 +128,24 @@ export class OpenImage {
     return placeOf(this.nodeOf(view), this.node, offset);
   }
 
-  #index(view: string): RegionIndex {
+  /** The regions of a view, kept for all that ask. Throws `session/no-file`, `snapshot/not-found`. */
+  regionsOf(view: string): RegionIndex {
     let index = this.#indices.get(view);
     if (index === undefined) {
-      index = new RegionIndex(() => this.#walk(view));
+      index = new RegionIndex(() => this.#walk(view), this.sizeOf(view));
+      for (const [oldest] of this.#indices) {
+        if (this.#indices.size < indicesKept) break;
+        this.#indices.delete(oldest);
+      }
       this.#indices.set(view, index);
     }
     return index;
   }
 
-  #walk(view: string): Iterable<Region> {
+  #walk(view: string): RegionWalk {
     if (this.#plain !== null && !this.#isDisk(view)) return headRegions(this.node, this.#plain);
-    return this.#isDisk(view)
-      ? guestRegions(this.nodeOf(view))
-      : this.driver.regions(this.node, this.#fileOf(view).role);
+    if (this.#isDisk(view)) return guestRegions(this.nodeOf(view));
+    return regionWalk(this.driver, this.node, this.#fileOf(view).role);
   }
 
   #isDisk(view: string): boolean {
@@ -219,6 +220,10 @@ export class OpenImage {
     if (file === undefined) throw new ImageError('session/no-file', { role }, { file: this.node.name });
     return file;
   }
+}
+
+function* withoutPauses(walk: RegionWalk): Generator<Region, void, void> {
+  for (const region of walk) if (region !== null) yield region;
 }
 
 /** How many bytes from `at` are known to be zero without being read. */

@@ -1,8 +1,7 @@
 // The map of a file of an image: the regions that the format tells, at the resolution that is asked for.
-import type { Region } from '../../formats/driver.ts';
 import { kindClasses } from './classes.ts';
 import { Grid } from './grid.ts';
-import { RegionIndex } from './region-index.ts';
+import type { RegionIndex } from './region-index.ts';
 import { scanTime, type Tile, type TileRequest } from './tile.ts';
 
 /** A file seen as cells of `unit << level` bytes. */
@@ -11,14 +10,15 @@ export class FileMap {
   readonly unit: number;
   readonly index: RegionIndex;
 
-  constructor(regions: Iterable<Region>, size: number, unit: number) {
+  constructor(index: RegionIndex, unit: number) {
     this.unit = unit;
-    this.index = new RegionIndex(regions, size);
+    this.index = index;
   }
 
   /** Cells by what they are for. Takes a bounded time once the format has begun to tell; what is not known then is missing. */
   tile({ level, first, cells }: TileRequest): Tile {
     const { index } = this;
+    const { columns } = index;
     index.advance(performance.now() + scanTime);
     const cellBytes = this.unit * 2 ** level;
     const start = first * cellBytes;
@@ -26,10 +26,10 @@ export class FileMap {
     const shares = new Uint8Array(kindClasses.length * cells);
     if (end > start) {
       const grid = new Grid(start, cellBytes, cells, kindClasses.length);
-      for (let region = index.find(start); region < index.count && index.startOf(region) < end; region++) {
-        const from = Math.max(start, index.startOf(region));
-        const to = Math.min(end, index.endOf(region));
-        if (to > from) grid.add(index.kindOf(region), from, to - from);
+      for (let region = columns.find(start); region < columns.count && columns.startOf(region) < end; region++) {
+        const from = Math.max(start, columns.startOf(region));
+        const to = Math.min(end, columns.endOf(region));
+        if (to > from) grid.add(columns.kindOf(region), from, to - from);
       }
       grid.shares(shares, 0, 1, cells, Math.min(index.size, start + cells * cellBytes));
     }
@@ -38,7 +38,7 @@ export class FileMap {
       shares,
       refined: index.finished,
       surveyed: index.at,
-      totals: index.totals,
+      totals: columns.totals,
       fault: index.fault,
     };
   }

@@ -7,13 +7,12 @@ import { fileLayers, guestLayers, kindClasses, mostDepths, type GuestLayer, type
 import { FileMap } from './file-map.ts';
 import { GuestMap } from './guest-map.ts';
 import { stateOf } from './guest-scan.ts';
+import { RegionIndex, regionWalk } from './region-index.ts';
 import { scanTime, type Tile, type TileRequest } from './tile.ts';
 
 /** The smallest cell of what has no unit; and the largest of a file, whose parts may be much smaller than the format's unit. */
 const plainUnit = 4096;
 const largestFileUnit = 65536;
-/** Files whose regions are kept. */
-const mapsKept = 3;
 
 /** What stands at one place of the map. Offsets and lengths in bytes. */
 export interface MapPlace {
@@ -48,13 +47,18 @@ export class ImageMap {
   readonly #node: BlockNode;
   readonly #driver: FormatDriver;
   readonly #depth: number;
+  readonly #regionsOf: (role: string) => RegionIndex;
   #guest: GuestMap | null = null;
-  readonly #files = new Map<string, FileMap>();
+  /** The file looked at last. */
+  #file: { readonly role: string; readonly map: FileMap } | null = null;
 
-  constructor(node: BlockNode, driver: FormatDriver, depth: number) {
+  /** `regionsOf`: the regions of a file, where somebody keeps them for others too. */
+  constructor(node: BlockNode, driver: FormatDriver, depth: number, regionsOf?: (role: string) => RegionIndex) {
     this.#node = node;
     this.#driver = driver;
     this.#depth = depth;
+    this.#regionsOf =
+      regionsOf ?? ((role) => new RegionIndex(() => regionWalk(driver, node, role), this.#storageOf(role).size));
   }
 
   /** Names of the images that the disk is read through, the top one first; as many as are told apart. */
@@ -137,14 +141,15 @@ export class ImageMap {
       fault: index.fault?.message ?? null,
     };
     if (index.at <= at) return { ...base, start: at, length: 1, kind: 'unknown', label: null };
-    const region = index.find(at);
-    const start = index.startOf(region);
+    const { columns } = index;
+    const region = columns.find(at);
+    const start = columns.startOf(region);
     return {
       ...base,
       start,
-      length: index.endOf(region) - start,
-      kind: kindClasses[index.kindOf(region)] ?? 'unreadable',
-      label: index.labelOf(region),
+      length: columns.endOf(region) - start,
+      kind: kindClasses[columns.kindOf(region)] ?? 'unreadable',
+      label: columns.labelOf(region),
     };
   }
 
@@ -163,17 +168,11 @@ export class ImageMap {
   }
 
   #fileMap(role: string): FileMap {
-    const { size } = this.#storageOf(role);
-    let map = this.#files.get(role);
-    if (map === undefined) {
-      map = new FileMap(this.#driver.regions(this.#node, role), size, this.unitOf(role));
-      for (const [oldest] of this.#files) {
-        if (this.#files.size < mapsKept) break;
-        this.#files.delete(oldest);
-      }
-      this.#files.set(role, map);
+    this.#storageOf(role);
+    if (this.#file?.role !== role) {
+      this.#file = { role, map: new FileMap(this.#regionsOf(role), this.unitOf(role)) };
     }
-    return map;
+    return this.#file.map;
   }
 
   #storageOf(role: string): { readonly name: string; readonly size: number } {
