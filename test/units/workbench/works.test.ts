@@ -254,6 +254,12 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'works', () => {
       keepIdentity: false,
     });
     same(path.join(two, 'again.qcow2'), 'out.vhdx');
+    const samples = await succeed('make-samples', { folder: path.join(two, 'samples') });
+    expect(samples).toMatchObject({
+      folder: path.join(two, 'samples'),
+      images: { disk: path.join(two, 'samples', 'sample.qcow2') },
+    });
+    mustRun('qemu-img', ['check', path.join(two, 'samples', 'sample.qcow2')]);
     expect([...done].sort()).toEqual(Object.keys(works).sort());
   }, 180_000);
 });

@@ -14,7 +14,8 @@ import { scan } from '../../../catalogue/scan/scan.ts';
 import { digestAlgorithms } from '../../../operations/digest.ts';
 import { fenced, requireWithin } from '../../fence.ts';
 import { keptPolicy } from '../../kept-gate.ts';
-import { allow } from '../image-argument.ts';
+import { addSamples } from '../../samples/add-samples.ts';
+import { allow, filePath } from '../image-argument.ts';
 import { work, type WorkContext } from './work.ts';
 
 const id = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
@@ -42,6 +43,13 @@ function requireImage(catalogue: Catalogue, image: string, { fence }: WorkContex
 const nowhere = (): readonly string[] => [];
 
 export const worksOnCatalogue = {
+  /** Makes sample images in a folder that need not be there yet, and makes it a datastore, unless it lies in one. */
+  'make-samples': work(
+    v.strictObject({ folder: filePath }),
+    true,
+    ({ folder }) => [folder],
+    ({ folder }, context) => withCatalogue(context, (catalogue) => addSamples(catalogue, folder, context.job)),
+  ),
   scan: work(v.strictObject({ datastore: v.string(), everything: v.boolean() }), false, nowhere, (params, context) =>
     withCatalogue(context, (catalogue) => {
       requireWithin(context.fence, findDatastore(catalogue, params.datastore).path);
