@@ -4,6 +4,7 @@ import { check, type CheckResult } from '../operations/check.ts';
 import type { Catalogue } from './catalogue.ts';
 import { remember } from './images.ts';
 import { placeOf, rereadImage } from './reread.ts';
+import { statFileNow } from './scan/walk.ts';
 
 /** A finding as it was kept. */
 export interface KeptFinding {
@@ -13,6 +14,8 @@ export interface KeptFinding {
   /** File, byte offset and field, as far as they are known. */
   readonly place: { readonly file?: string; readonly offset?: number; readonly field?: string };
   readonly count: number;
+  /** What a repair would do; null: nothing is known. */
+  readonly repair: string | null;
   /** Milliseconds since 1970. */
   readonly foundAt: number;
 }
@@ -27,21 +30,39 @@ export async function checkImage(catalogue: Catalogue, id: string, job: Job): Pr
     { path: file, options: { format, policy: catalogue.policy }, limit: mostKept, repair: null },
     job,
   );
+  keepCheck(catalogue, id, result);
+  rereadImage(catalogue, id);
+  return result;
+}
+
+/** What was found in the file at `file` is kept with the images of the catalogue that it is (none: it is in no datastore). */
+export function keepCheckOfFile(catalogue: Catalogue, file: string, result: CheckResult): void {
+  const stat = statFileNow(file);
+  if (stat === null) return;
+  const known = catalogue.database.all<{ id: string }>(
+    'select id from image where device = :device and inode = :inode and gone_at is null',
+    { device: stat.device, inode: stat.inode },
+  );
+  for (const { id } of known) keepCheck(catalogue, id, result);
+}
+
+/** In place of what was found before; the history of the image says when and how much. */
+function keepCheck(catalogue: Catalogue, id: string, result: CheckResult): void {
   const { database } = catalogue;
   database.transaction(() => {
     database.run('delete from finding where image_id = :id', { id });
-    for (const [index, { code, severity, text, where, count }] of result.findings.entries()) {
+    for (const [index, { code, severity, text, where, count, repair }] of result.findings
+      .slice(0, mostKept)
+      .entries()) {
       database.run(
-        `insert into finding (image_id, number, code, severity, text, place, count, found_at)
-         values (:id, :number, :code, :severity, :text, :place, :count, :now)`,
-        { id, number: index + 1, code, severity, text, place: JSON.stringify(where), count, now: Date.now() },
+        `insert into finding (image_id, number, code, severity, text, place, count, repair, found_at)
+         values (:id, :number, :code, :severity, :text, :place, :count, :repair, :now)`,
+        { id, number: index + 1, code, severity, text, place: JSON.stringify(where), count, repair, now: Date.now() },
       );
     }
     const { corruptions, leaks, errors } = result;
     remember(catalogue, id, 'check', `${corruptions} corruptions, ${leaks} leaks, ${errors} errors`);
   });
-  rereadImage(catalogue, id);
-  return result;
 }
 
 /** What the last check found, in its order. */
@@ -53,9 +74,10 @@ export function findingsOf({ database }: Catalogue, id: string): KeptFinding[] {
       text: string;
       place: string;
       count: number;
+      repair: string | null;
       foundAt: number;
     }>(
-      'select code, severity, text, place, count, found_at as foundAt from finding where image_id = :id order by number',
+      'select code, severity, text, place, count, repair, found_at as foundAt from finding where image_id = :id order by number',
       { id },
     )
     .map((row) => ({ ...row, place: JSON.parse(row.place) as KeptFinding['place'] }));

@@ -55,6 +55,7 @@ export type {
   ImageRecord,
   JobLine,
   JobNews,
+  KeptFinding,
   KeptGate,
   LastVerb,
   ListedReference,

@@ -239,7 +239,7 @@ export async function scanNow(datastore: string, everything = false): Promise<Jo
 async function rescanAround(entry: JobEntry): Promise<void> {
   if (entry.work === 'scan' || typeof entry.params !== 'object' || entry.params === null) return;
   const given = entry.params as Record<string, unknown>;
-  const files = [given.target, given.image].flatMap((value) => {
+  const files = [given.target, given.onCopy, given.image].flatMap((value) => {
     if (typeof value === 'object' && value !== null && 'path' in value) return [String(value.path)];
     return typeof value === 'string' ? [value] : [];
   });

@@ -3,9 +3,10 @@ import { ImageError } from '../../errors/image-error.ts';
 import type { Database } from '../sqlite.ts';
 import { first } from './0001-first.ts';
 import { migrations } from './0002-migrate.ts';
+import { repairPlan } from './0003-repair-plan.ts';
 
 /** In order; the schema's version is the number of steps done. */
-const steps: readonly string[] = [first, migrations];
+const steps: readonly string[] = [first, migrations, repairPlan];
 
 export const newestSchema = steps.length;
 

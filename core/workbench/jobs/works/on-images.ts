@@ -1,6 +1,7 @@
 // Works on images that are named by their paths.
 import fs from 'node:fs';
 import * as v from 'valibot';
+import { keepCheckOfFile } from '../../../catalogue/findings.ts';
 import { openCatalogue } from '../../../catalogue/catalogue.ts';
 import { dependentsOfFile } from '../../../catalogue/lineage.ts';
 import { ImageError } from '../../../errors/image-error.ts';
@@ -133,18 +134,31 @@ export const worksOnImages = {
       return create(asked, context.job);
     },
   ),
+  /** What is found is kept with the image, if the catalogue has it. */
   check: work(
-    v.strictObject({ image: imageArgument, repair: v.nullable(v.picklist(['leaks', 'all'])) }),
-    ({ repair }) => repair !== null,
-    ({ image }) => [image.path],
-    ({ image, repair }, context) =>
-      check(
-        { path: image.path, options: optionsOf(image, context), limit: findingsKept, repair },
-        context.job,
-        ({ text }) => {
-          context.log(text);
-        },
-      ),
+    v.strictObject({
+      image: imageArgument,
+      repair: v.nullable(v.picklist(['leaks', 'all'])),
+      /** Leave the image alone and repair a copy here. */
+      onCopy: v.optional(v.nullable(filePath), null),
+      /** With `all`: the image takes its parent as it is now. */
+      relink: v.optional(v.boolean(), false),
+    }),
+    ({ repair, onCopy }) => repair !== null || onCopy !== null,
+    ({ image, onCopy }) => (onCopy === null ? [image.path] : [image.path, onCopy]),
+    async ({ image, ...asked }, context) => {
+      const params = { path: image.path, options: optionsOf(image, context), limit: findingsKept, ...asked };
+      const result = await check(params, context.job, ({ text }) => {
+        context.log(text);
+      });
+      const catalogue = openCatalogue(context.catalogue);
+      try {
+        keepCheckOfFile(catalogue, asked.onCopy ?? image.path, result);
+      } finally {
+        catalogue.close();
+      }
+      return result;
+    },
   ),
   compare: work(
     v.strictObject({ first: imageArgument, second: imageArgument, strict: v.boolean() }),
