@@ -1,17 +1,19 @@
 // The contract over a message port: one port for each load of the window, answered by the workbench in this process.
 import { RPCHandler } from '@orpc/server/message-port';
 import { MessageChannelMain, type MessagePortMain, type WebContents } from 'electron';
-import type { Workbench } from '../core/workbench/workbench.ts';
+import type { CallContext, Workbench } from '../core/workbench/workbench.ts';
 import { portChannel } from './channels.ts';
 
 /** The largest message that a window may send, in bytes or characters: as over the WebSocket. */
 const mostReceived = 4 * 1024 * 1024;
 
 export class Transport {
-  readonly #handler: RPCHandler<Record<never, never>>;
+  readonly #handler: RPCHandler<CallContext>;
+  readonly #workbench: Workbench;
   #port: MessagePortMain | null = null;
 
   constructor(workbench: Workbench) {
+    this.#workbench = workbench;
     this.#handler = new RPCHandler(workbench.router);
   }
 
@@ -20,7 +22,9 @@ export class Transport {
     this.#port?.close();
     const { port1, port2 } = new MessageChannelMain();
     this.#port = port1;
-    this.#handler.upgrade({
+    const connection = this.#workbench.connect();
+    port1.on('close', () => connection.close());
+    const port = {
       postMessage: (data: unknown) => port1.postMessage(data),
       on: (event: string, callback: (event?: { data: unknown }) => void) => {
         if (event === 'close') port1.on('close', () => callback());
@@ -30,7 +34,8 @@ export class Transport {
           else port1.close();
         });
       },
-    });
+    };
+    this.#handler.upgrade(port, { context: { connection } });
     port1.start();
     contents.postMessage(portChannel, null, [port2]);
   }

@@ -46,7 +46,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       return;
     }
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
-      void handler.upgrade(webSocket);
+      const connection = options.workbench.connect();
+      webSocket.on('close', () => connection.close());
+      void handler.upgrade(webSocket, { context: { connection } });
     });
   });
   const shown = options.address.includes(':') ? `[${options.address}]` : options.address;

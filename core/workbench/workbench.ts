@@ -27,7 +27,7 @@ import { factsOf } from './format-facts.ts';
 import { decide, readGate, writeGate } from './kept-gate.ts';
 import { Scope } from './scope.ts';
 import { listFolder, roomAt } from './folders.ts';
-import { ImageHost } from './images/image-host.ts';
+import { ImageHost, type Connection, type ImageBounds } from './images/image-host.ts';
 import type { MapAnswer } from './images/image-thread.ts';
 import { CatalogueKeeper } from './keep-current.ts';
 import { JobHost, type JobNews } from './jobs/job-host.ts';
@@ -38,10 +38,19 @@ export interface WorkbenchOptions {
   readonly catalogue: Catalogue;
   readonly fence: Fence;
   readonly version: string;
+  /** How many images windows may have open, and how long. */
+  readonly images?: ImageBounds;
+}
+
+/** Who calls; absent: this program itself. */
+export interface CallContext {
+  readonly connection?: Connection;
 }
 
 /** A running workbench. */
 export interface Workbench {
+  /** To be closed when the line to the window ends, and handed over with every call that comes over it. */
+  connect(): Connection;
   readonly router: ReturnType<typeof makeRouter>;
   readonly jobs: JobHost;
   /** Ends jobs and closes images. */
@@ -50,11 +59,12 @@ export interface Workbench {
 
 export function startWorkbench(options: WorkbenchOptions): Workbench {
   const jobs = new JobHost(options.catalogue, options.fence);
-  const images = new ImageHost(options.fence, () => readGate(options.catalogue));
+  const images = new ImageHost(options.fence, () => readGate(options.catalogue), options.images);
   const keeper = new CatalogueKeeper(options.catalogue, jobs);
   return {
     router: makeRouter(options, jobs, images, keeper),
     jobs,
+    connect: () => images.connect(),
     async close() {
       await keeper.close();
       await jobs.close();
@@ -81,7 +91,13 @@ function makeRouter(
   images: ImageHost,
   keeper: CatalogueKeeper,
 ) {
-  const os_ = implement(contract).use(({ next }) => translated(async () => next()));
+  const os_ = implement(contract)
+    .$context<CallContext>()
+    .use(({ context: { connection }, next }, input) => {
+      const session = sessionIn(input);
+      if (session !== null && connection !== undefined) images.claim(session, connection);
+      return translated(async () => next());
+    });
   const { program, gate, datastores, images: image, profiles, jobs: job, sessions } = os_;
   const scope = new Scope(catalogue, fence);
   const done = (work: () => void): null => {
@@ -206,7 +222,9 @@ function makeRouter(
       news: job.news.handler(({ signal }) => newsOf(jobs, signal)),
     },
     sessions: {
-      open: sessions.open.handler(({ input }) => images.open(input.image, input.secrets, input.lenient)),
+      open: sessions.open.handler(({ input: { image, secrets, lenient }, context }) =>
+        images.open(image, secrets, lenient, context.connection ?? null),
+      ),
       close: sessions.close.handler(({ input }) => done(() => images.close(input.session))),
       bytes: sessions.bytes.handler(async ({ input }) => {
         const bytes = await images.ask(input.session, 'bytes', input.view, input.start, input.length);
@@ -248,6 +266,12 @@ function makeRouter(
       }),
     },
   });
+}
+
+/** The session that a call is about, before anything else of it was looked at; null: none. */
+function sessionIn(input: unknown): string | null {
+  if (typeof input !== 'object' || input === null || !('session' in input)) return null;
+  return typeof input.session === 'string' ? input.session : null;
 }
 
 /** A job of an older program may have failed with a code that is gone: its sentence is the code then. */
