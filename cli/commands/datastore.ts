@@ -14,6 +14,7 @@ import { cataloguePath } from '../../core/catalogue/location.ts';
 import { listProblems } from '../../core/catalogue/problems.ts';
 import { scan, type ScanResult } from '../../core/catalogue/scan/scan.ts';
 import type { Job } from '../../core/job.ts';
+import { addSamples } from '../../core/workbench/samples/add-samples.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
 import { inOrder } from '../json.ts';
 import { CommandError, outLine, quietLine, UsageError, warn } from '../print.ts';
@@ -25,10 +26,11 @@ import { table } from '../table.ts';
 
 export const spec = defineCommand({
   name: 'datastore',
-  summary: 'keep an eye on folders of images: add, scan, list, show, problems, rename, remove',
+  summary: 'keep an eye on folders of images: add, scan, list, show, problems, rename, remove; sample images',
   opensImages: false,
   operands:
-    'add FOLDER [NAME] | scan [NAME…] | list | show NAME | problems | rename NAME NEW | alert NAME PERCENT | remove NAME',
+    'add FOLDER [NAME] | scan [NAME…] | list | show NAME | problems | rename NAME NEW | alert NAME PERCENT | remove NAME | ' +
+    'samples FOLDER',
   options: {
     everything: {
       long: ['everything'],
@@ -49,6 +51,7 @@ export const spec = defineCommand({
     ['datastore add /srv/images', 'make the folder a datastore and scan it'],
     ['datastore list', 'capacity, use and over-commitment of each'],
     ['datastore alert nas 150', 'promise at most one and a half times the capacity before it is a problem'],
+    ['datastore samples ~/samples', 'make sample images to try things on; nothing that exists is replaced'],
     ['datastore problems', 'broken chains, images that cannot be opened, identities that stand twice'],
   ],
 });
@@ -88,9 +91,12 @@ export async function run(args: Args): Promise<number> {
         expectOperands(operands, 1, 1);
         removeDatastore(catalogue, operands[0] ?? '');
         return 0;
+      case 'samples':
+        expectOperands(operands, 1, 1);
+        return await makeSamples(catalogue, args, operands[0] ?? '');
       default:
         throw new UsageError(
-          `Unknown action '${verb}' (expecting add, scan, list, show, problems, rename, alert or remove)`,
+          `Unknown action '${verb}' (expecting add, scan, list, show, problems, rename, alert, remove or samples)`,
           spec.name,
         );
     }
@@ -131,6 +137,21 @@ async function add(catalogue: Catalogue, args: Args, operands: readonly string[]
   quietLine(args.has('quiet'), `Datastore '${name}' at ${path}`);
   if (args.has('noScan')) return 0;
   return scanEach(catalogue, args, [id], 'human');
+}
+
+async function makeSamples(catalogue: Catalogue, args: Args, folder: string): Promise<number> {
+  const command = startJob({ bar: args.has('bar'), lines: wantsLines(args), tidies: true });
+  try {
+    const { images } = await addSamples(catalogue, folder, command.job);
+    command.end(true);
+    for (const file of Object.values(images)) quietLine(args.has('quiet'), file);
+    return 0;
+  } catch (error) {
+    command.end(false);
+    const code = command.exitCode();
+    if (code !== null) return code;
+    throw error;
+  }
 }
 
 async function scanAll(

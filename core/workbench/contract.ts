@@ -33,9 +33,11 @@ import type { JobLine, JobRecord } from './jobs/job-store.ts';
 import type { WorkFacts, WorkName, WorkParams } from './jobs/works.ts';
 import { fileLayers, guestLayers, type MapLayer } from './map/classes.ts';
 import type { MapPlace } from './map/image-map.ts';
+import type { AddedSamples } from './samples/add-samples.ts';
 import type { ShellCallInput, ShellCallName, ShellCallOutput, ShellInPage, ShellRequest } from './shell.ts';
 
 export type {
+  AddedSamples,
   BrokenBelow,
   CheckResult,
   ContentsPart,

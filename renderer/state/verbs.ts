@@ -5,6 +5,7 @@ import { t, type MessageKey } from '../text/message.svelte.ts';
 import { toast } from '../ui/toasts.svelte.ts';
 import { checkAll, digestAll } from './batch.svelte.ts';
 import { catalogue, formatOf, refreshCatalogue } from './catalogue.svelte.ts';
+import { showSteps } from './first-steps.svelte.ts';
 import { scanNow } from './jobs.svelte.ts';
 import { openPanel } from './panels.svelte.ts';
 import { goTo } from './route.svelte.ts';
@@ -66,6 +67,13 @@ export const verbs: readonly Verb[] = [
     run: () => openPanel({ kind: 'open', name: null }),
   },
   { id: 'batch', label: 'verb.batch', group: 'library', takes: 'none', run: free('batch') },
+  {
+    id: 'samples',
+    label: 'samples.make',
+    group: 'library',
+    takes: 'none',
+    run: () => openPanel({ kind: 'samples' }),
+  },
   { id: 'add-datastore', label: 'datastores.add', group: 'library', takes: 'none', run: free('add-datastore') },
   {
     id: 'refresh',
@@ -261,6 +269,7 @@ export const verbs: readonly Verb[] = [
     takes: 'none',
     run: () => goTo({ page: 'settings' }),
   },
+  { id: 'first-steps', label: 'steps.title', group: 'go', takes: 'none', run: () => showSteps(true) },
   { id: 'keys', label: 'keys.title', group: 'go', key: '?', takes: 'none', run: () => openPanel({ kind: 'keys' }) },
 ];
 

@@ -37,7 +37,8 @@ const made = [
   'partition.',
   'contents.',
   'hex.',
-  'conflict.',
+  'samples.',
+  'steps.',
 ];
 const holes = (text: string): string[] => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name ?? '').sort();
 
