@@ -4,7 +4,6 @@ import type { FormatFacts, ImageInfo, ImageRecord } from '../core/workbench/cont
 import Contents from './features/contents/Contents.svelte';
 import Check from './features/image/Check.svelte';
 import Overview from './features/image/Overview.svelte';
-import Relatives from './features/image/Relatives.svelte';
 import Snapshots from './features/image/Snapshots.svelte';
 import type { MessageKey } from './text/message.svelte.ts';
 
@@ -53,7 +52,7 @@ export const imageTabs: readonly ImageTab[] = [
     view: { now: Contents },
     shows: ({ record }) => !record.gone && record.virtualSize !== null,
   },
-  { id: 'relatives', label: 'tab.relatives', view: { now: Relatives } },
+  { id: 'chain', label: 'tab.chain', view: { later: () => import('./features/chain/ChainTab.svelte') }, fills: true },
   { id: 'check', label: 'tab.check', view: { now: Check }, shows: ({ format }) => format?.canCheck === true },
   { id: 'hex', label: 'tab.hex', view: { later: () => import('./features/hex/HexTab.svelte') }, fills: true },
 ];

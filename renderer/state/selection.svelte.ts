@@ -1,10 +1,13 @@
 // The images that a verb acts on: those that are selected in the library, or the one whose page is open.
+import { untrack } from 'svelte';
 import type { ImageEntry } from '../../core/workbench/contract.ts';
 
 export const selection = $state<{ images: readonly ImageEntry[] }>({ images: [] });
 
+/** Whoever calls it does not follow what others select. */
 export function select(images: readonly ImageEntry[]): void {
-  const same = images.length === selection.images.length && images.every((one, at) => one === selection.images[at]);
+  const before = untrack(() => selection.images);
+  const same = untrack(() => images.length === before.length && images.every((one, at) => one === before[at]));
   if (!same) selection.images = images;
 }
 

@@ -21,6 +21,8 @@ const made = [
   'work.',
   'phase.',
   'state.',
+  'chain.health.',
+  'chain.kind.',
   'edge.',
   'severity.',
   'option.',
