@@ -243,11 +243,22 @@ export interface Kinship {
   readonly names: readonly string[];
 }
 
+/** What a snapshot alone takes. */
+export interface SnapshotSize {
+  readonly id: string;
+  readonly freed: number | null;
+}
+
 /** Internal snapshots. Ids and names are looked up as qemu-img does: id first, then name. */
 export interface SnapshotDriver {
   list(node: BlockNode): readonly SnapshotFacts[];
   /** The snapshot as a read-only node over the same storage (closing it leaves `node` open). Throws `snapshot/not-found`. */
   open(node: BlockNode, idOrName: string): BlockNode;
+  /**
+   * For the first `limit` snapshots what would become free in the file if that one were deleted, in bytes; null: not known by `until`
+   * (as `performance.now()` counts). Absent: it never is.
+   */
+  sizes?(node: BlockNode, limit: number, until: number): readonly SnapshotSize[];
   /** Takes a snapshot of the disk as it is. One step: a power cut leaves the image before or after it. Throws `snapshot/*`. */
   create?(node: WritableNode, asked: NewSnapshot, job: Job): SnapshotFacts;
   /** Makes the disk what the snapshot holds, its size too. Throws `snapshot/*`. */

@@ -10,7 +10,7 @@ import type { BrokenBelow, ImageEntry, ImageRecord } from '../catalogue/images.t
 import type { Candidate, Edge } from '../catalogue/lineage.ts';
 import type { Problem } from '../catalogue/problems.ts';
 import type { WireError } from '../errors/image-error.ts';
-import type { FactTree, OptionRow, Region } from '../formats/driver.ts';
+import type { FactTree, OptionRow, Region, SnapshotSize } from '../formats/driver.ts';
 import type { TakenBack } from '../block/journal/take-back.ts';
 import type { ContentsPart, ContentsRemark, DiskContents } from '../guest/contents.ts';
 import type { CheckResult } from '../operations/check.ts';
@@ -70,6 +70,7 @@ export type {
   ProfileFinding,
   ProfilePlan,
   ProfileVerdict,
+  SnapshotSize,
   TakenBack,
   Verb,
   WireError,
@@ -452,6 +453,8 @@ export const contract = {
       .output(output<MapTile>()),
     /** What stands at one place of the map. */
     describe: oc.input(v.strictObject({ session, view, at: offset })).output(output<MapPlace>()),
+    /** For the first snapshots what would become free if it were deleted, in bytes; null: not known within a bounded time. */
+    snapshots: oc.input(v.strictObject({ session, limit })).output(output<readonly SnapshotSize[]>()),
     /** Partitions and file systems of the guest's disk. */
     contents: oc.input(v.strictObject({ session })).output(output<DiskContents>()),
     find: oc

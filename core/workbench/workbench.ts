@@ -254,6 +254,9 @@ function makeRouter(
         ({ input, signal }) =>
           images.askUntil(signal, input.session, 'describe', input.view, input.at) as Promise<never>,
       ),
+      snapshots: sessions.snapshots.handler(
+        ({ input }) => images.ask(input.session, 'snapshots', input.limit) as Promise<never>,
+      ),
       contents: sessions.contents.handler(({ input }) => images.ask(input.session, 'contents') as Promise<never>),
       find: sessions.find.handler(({ input }) => {
         const pattern = patternBytes(input.as, input.pattern);

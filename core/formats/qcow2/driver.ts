@@ -22,6 +22,7 @@ import { repairDirty } from './repair-dirty.ts';
 import { qcow2Regions, qcow2RegionSteps } from './regions.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from './snapshot-changes.ts';
 import { listSnapshots, openSnapshot, snapshotTable } from './snapshots.ts';
+import { snapshotSizes } from './snapshot-sizes.ts';
 import { magic, headerV3 } from './spec.ts';
 import { Qcow2State } from './state.ts';
 import { Qcow2WritableNode } from './write-node.ts';
@@ -144,6 +145,7 @@ export const qcow2: FormatDriver = {
   snapshots: {
     list: (node) => listSnapshots(stateOf(node)),
     open: (node, idOrName) => openSnapshot(nodeOf(node), idOrName),
+    sizes: (node, limit, until) => snapshotSizes(stateOf(node), limit, until),
     create: createSnapshot,
     apply: applySnapshot,
     delete: deleteSnapshot,

@@ -36,6 +36,7 @@ const slowQuestions: readonly (keyof Questions)[] = [
   'compare',
   'map',
   'describe',
+  'snapshots',
 ];
 
 /** Sessions at most, with those that are set aside, which hold no thread and no file. */

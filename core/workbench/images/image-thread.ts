@@ -52,6 +52,7 @@ export interface Questions {
   readonly place: (view: string, offset: number) => unknown;
   readonly map: (view: string, layer: MapLayer, request: TileRequest) => MapAnswer;
   readonly describe: (view: string, at: number) => unknown;
+  readonly snapshots: (limit: number) => unknown;
   readonly contents: () => unknown;
   readonly find: (view: string, from: number, pattern: Uint8Array) => unknown;
   readonly compare: (asked: Compared, from: number, limit: number) => unknown;
@@ -129,6 +130,7 @@ function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTask): Qu
       return { ...tile, size, unit: mapped().unitOf(view), fault: fault?.message ?? null };
     },
     describe: (...args) => mapped().describe(...args),
+    snapshots: (limit) => opened().snapshotSizes(limit),
     contents: () => diskContents(opened().node),
     find: (...args) => opened().find(...args),
     locate: (...args) => opened().locate(...args),

@@ -5,7 +5,7 @@ import { readGuest, resolveOne } from '../../block/read.ts';
 import type { Storage } from '../../block/storage.ts';
 import { KiB, MiB } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
-import type { FormatDriver, Region } from '../../formats/driver.ts';
+import type { FormatDriver, Region, SnapshotSize } from '../../formats/driver.ts';
 import { formatOf, headRegions } from '../../formats/heads.ts';
 import { openImage, type OpenOptions } from '../../formats/open.ts';
 import { allDrivers } from '../../formats/registry.ts';
@@ -27,6 +27,8 @@ const walkTime = 100;
 const mostInWindow = 512;
 /** Views whose regions are kept. */
 const indicesKept = 4;
+/** Milliseconds for the sizes of all snapshots. */
+const sizesTime = 2000;
 /** What begins the name of the view of an internal snapshot; its id follows. */
 const snapshotView = 'snapshot:';
 
@@ -163,6 +165,18 @@ export class OpenImage {
       this.#snapshots.set(view, snapshot);
     }
     return snapshot;
+  }
+
+  /** What would become free by deleting a snapshot, for the first `limit` of them. */
+  snapshotSizes(limit: number): readonly SnapshotSize[] {
+    const until = performance.now() + sizesTime;
+    const { snapshots } = this.driver;
+    if (snapshots === undefined) return [];
+    if (snapshots.sizes !== undefined) return snapshots.sizes(this.node, limit, until);
+    return snapshots
+      .list(this.node)
+      .slice(0, limit)
+      .map(({ id }) => ({ id, freed: null }));
   }
 
   /** The next place from `from` where `pattern` stands; stops after a while and says where to go on. */
