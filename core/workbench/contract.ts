@@ -21,6 +21,7 @@ import type { MeasureResult } from '../operations/measure.ts';
 import type { DigestResult } from '../operations/digest.ts';
 import type { ImageInfo } from '../operations/info.ts';
 import type { ListedReference } from '../formats/references.ts';
+import type { CatalogueNews } from './catalogue-news.ts';
 import type { Verb } from './format-facts.ts';
 import { gateRules, mostDecisions, type KeptGate } from './kept-gate.ts';
 import type { DiskFacts } from '../profiles/disk-facts.ts';
@@ -39,6 +40,7 @@ import type { ShellCallInput, ShellCallName, ShellCallOutput, ShellInPage, Shell
 export type {
   AddedSamples,
   BrokenBelow,
+  CatalogueNews,
   CheckResult,
   ContentsPart,
   ContentsRemark,
@@ -291,6 +293,10 @@ export const contract = {
     decide: oc
       .input(v.strictObject({ path: filePath, decision: v.picklist(['folder', 'never']) }))
       .output(output<KeptGate>()),
+  },
+  catalogue: {
+    /** That something of images or datastores has changed, by whichever program; many changes are one piece of news. */
+    news: oc.output(eventIterator(output<CatalogueNews>())),
   },
   datastores: {
     list: oc.output(output<readonly Datastore[]>()),

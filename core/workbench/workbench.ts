@@ -21,6 +21,7 @@ import { errorCodes } from '../errors/messages.ts';
 import { allDrivers } from '../formats/registry.ts';
 import { profiles as allProfiles } from '../profiles/profiles.ts';
 import { patternBytes } from '../operations/find-pattern.ts';
+import { newsOfCatalogue } from './catalogue-news.ts';
 import { contract, type JobEntry } from './contract.ts';
 import { requireWithin, type Fence } from './fence.ts';
 import { factsOf } from './format-facts.ts';
@@ -61,11 +62,13 @@ export function startWorkbench(options: WorkbenchOptions): Workbench {
   const jobs = new JobHost(options.catalogue, options.fence);
   const images = new ImageHost(options.fence, () => readGate(options.catalogue), options.images);
   const keeper = new CatalogueKeeper(options.catalogue, jobs);
+  const over = new AbortController();
   return {
-    router: makeRouter(options, jobs, images, keeper),
+    router: makeRouter(options, jobs, images, keeper, over.signal),
     jobs,
     connect: () => images.connect(),
     async close() {
+      over.abort();
       await keeper.close();
       await jobs.close();
       await images.closeAll();
@@ -90,6 +93,7 @@ function makeRouter(
   jobs: JobHost,
   images: ImageHost,
   keeper: CatalogueKeeper,
+  over: AbortSignal,
 ) {
   const os_ = implement(contract)
     .$context<CallContext>()
@@ -98,7 +102,7 @@ function makeRouter(
       if (session !== null && connection !== undefined) images.claim(session, connection);
       return translated(async () => next());
     });
-  const { program, gate, datastores, images: image, profiles, jobs: job, sessions } = os_;
+  const { program, gate, catalogue: known, datastores, images: image, profiles, jobs: job, sessions } = os_;
   const scope = new Scope(catalogue, fence);
   const done = (work: () => void): null => {
     work();
@@ -130,6 +134,9 @@ function makeRouter(
         requireWithin(fence, input.path);
         return decide(catalogue, input.path, input.decision);
       }),
+    },
+    catalogue: {
+      news: known.news.handler(({ signal }) => newsOfCatalogue(catalogue, [signal, over])),
     },
     datastores: {
       list: datastores.list.handler(() => scope.datastores()),

@@ -55,6 +55,18 @@ export function refreshSoon(): void {
   }, 200);
 }
 
+/** Hears of changes for as long as the window lives, whoever made them; after a lost connection it begins anew. */
+export async function watchCatalogue(): Promise<void> {
+  for (;;) {
+    try {
+      for await (const _ of await client.catalogue.news()) refreshSoon();
+    } catch (error) {
+      catalogue.fault = faultOf(error);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+}
+
 /** The format of that id, if it is known. */
 export function formatOf(id: string | null): FormatFacts | null {
   return catalogue.formats.find((format) => format.id === id) ?? null;

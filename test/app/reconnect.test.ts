@@ -38,7 +38,6 @@ describeWith({ peers: ['chromium'], unless: missingWindow() }, 'a window whose s
         await other.getByLabel('Tags to add').fill('seen');
         await other.getByRole('dialog').getByRole('button', { name: 'Save' }).click();
         await other.getByRole('link', { name: '#seen' }).waitFor();
-        await page.keyboard.press('u');
         await page.getByRole('link', { name: '#seen' }).waitFor();
         expect(await page.getByText('Platter was started anew').count()).toBe(0);
       } finally {

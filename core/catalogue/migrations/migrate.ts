@@ -4,9 +4,10 @@ import type { Database } from '../sqlite.ts';
 import { first } from './0001-first.ts';
 import { migrations } from './0002-migrate.ts';
 import { repairPlan } from './0003-repair-plan.ts';
+import { changes } from './0004-changes.ts';
 
 /** In order; the schema's version is the number of steps done. */
-const steps: readonly string[] = [first, migrations, repairPlan];
+const steps: readonly string[] = [first, migrations, repairPlan, changes];
 
 export const newestSchema = steps.length;
 

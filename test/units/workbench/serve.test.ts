@@ -11,7 +11,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { openCatalogue } from '../../../core/catalogue/catalogue.ts';
 import { addDatastore } from '../../../core/catalogue/datastores.ts';
-import { resolveImage } from '../../../core/catalogue/images.ts';
+import { resolveImage, writeNote, writeTags } from '../../../core/catalogue/images.ts';
 import { scan } from '../../../core/catalogue/scan/scan.ts';
 import { silentJob } from '../../../core/job.ts';
 import { contract, type Contract } from '../../../core/workbench/contract.ts';
@@ -318,6 +318,44 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     fs.rmSync(path.join(store, 'arrived.qcow2'));
     while ((await arrived()) > 0 && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 50));
     expect(await arrived()).toBe(0);
+  });
+
+  it('tells every window what another window, and what another program, has changed', async () => {
+    const { client: other, socket: second } = await clientOf(served);
+    const numbers: number[] = [];
+    const listening = new AbortController();
+    const heard = (async () => {
+      const news = await other.catalogue.news(undefined, { signal: listening.signal });
+      for await (const { number } of news) numbers.push(number);
+    })().catch(() => {});
+    used.add('catalogue.news');
+    const { id } = await client.images.find({ text: 'disk.raw' });
+    // The listener is in place when it hears of something.
+    await expect
+      .poll(
+        async () => {
+          await client.images.write({ id, note: String(Math.random()) });
+          return numbers.length;
+        },
+        { timeout: 20_000, interval: 500 },
+      )
+      .toBeGreaterThan(0);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const before = numbers.length;
+    await client.jobs.list({ offset: 0, limit: 1 });
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    expect(numbers.length).toBe(before);
+    await client.images.write({ id, addTags: ['a', 'b', 'c'] });
+    await expect.poll(() => numbers.length, { timeout: 20_000 }).toBe(before + 1);
+    const elsewhere = openCatalogue(path.join(root, 'catalogue.db'));
+    writeTags(elsewhere, id, { add: [], remove: ['a', 'b', 'c'] });
+    writeNote(elsewhere, id, { note: null });
+    elsewhere.close();
+    await expect.poll(() => numbers.length, { timeout: 20_000 }).toBeGreaterThan(before + 1);
+    expect(numbers).toEqual([...new Set(numbers)].sort((a, b) => a - b));
+    listening.abort();
+    await heard;
+    second.close();
   });
 
   it('runs jobs and tells of them', async () => {
