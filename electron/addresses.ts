@@ -9,6 +9,8 @@ export interface ImageLink {
   /** Its id, its path, or its name: what `platter image show` takes. */
   readonly image: string;
   readonly view: string | null;
+  /** Which bytes are meant: `guest`, `snapshot:ID`, or the role of a file; null: those that the tab shows by itself. */
+  readonly of: string | null;
   /** Bytes; null: nowhere in particular. */
   readonly at: number | null;
 }
@@ -18,7 +20,7 @@ export function isLink(text: string): boolean {
   return text.toLowerCase().startsWith(`${scheme}:`);
 }
 
-/** `platter://image/ID?view=hex&at=0x200`; null: it is no such thing. Links may stand on any web page: nothing in them is believed. */
+/** `platter://image/ID?view=hex&of=guest&at=0x200`; null: it is no such thing. Links may stand on any web page: nothing in them is believed. */
 export function parseImageLink(text: string): ImageLink | null {
   if (text.length > 8192 || !URL.canParse(text)) return null;
   const url = new URL(text);
@@ -33,14 +35,18 @@ export function parseImageLink(text: string): ImageLink | null {
   const view = url.searchParams.get('view');
   const at = url.searchParams.get('at');
   if (view !== null && !/^[a-z]{1,40}$/.test(view)) return null;
+  const of = url.searchParams.get('of');
+  if (of !== null && !/^[\w:.-]{1,80}$/.test(of)) return null;
   if (at !== null && !/^(0x[0-9a-f]{1,14}|\d{1,16})$/i.test(at)) return null;
   const offset = at === null ? null : Number(at);
   if (offset !== null && !Number.isSafeInteger(offset)) return null;
-  return { image, view, at: offset };
+  return { image, view, of, at: offset };
 }
 
 /** The address of an image's page in the window. */
-export function imageAddress(id: string, view: string | null = null, at: number | null = null): string {
-  const query = at === null ? '' : `?at=0x${at.toString(16)}`;
-  return `#/image/${encodeURIComponent(id)}/${view ?? 'overview'}${query}`;
+export function imageAddress(id: string, link: Pick<ImageLink, 'view' | 'of' | 'at'> | null = null): string {
+  const query = new URLSearchParams();
+  if (link !== null && link.of !== null) query.set('view', link.of);
+  if (link !== null && link.at !== null) query.set('at', `0x${link.at.toString(16)}`);
+  return `#/image/${encodeURIComponent(id)}/${link?.view ?? 'overview'}${query.size === 0 ? '' : `?${query}`}`;
 }

@@ -49,7 +49,7 @@ export class OpenFiles {
     if (link === null) return this.#warn(texts()('link-bad'));
     const id = await this.#find(link.image, false);
     if (id === null) return this.#warn(texts()('link-unknown', { image: link.image }));
-    this.#page(imageAddress(id, link.view, link.at));
+    this.#page(imageAddress(id, link));
   }
 
   /** The page of the image in that file; what the library does not know is asked about. */

@@ -445,6 +445,8 @@ export const contract = {
       .input(v.strictObject({ session, view, text: v.pipe(v.string(), v.maxLength(200)), here: offset }))
       .output(output<{ readonly offset: number }>()),
     place: oc.input(v.strictObject({ session, view, offset })).output(output<PlaceFacts>()),
+    /** The byte of the guest's disk, from `from` on, that is stored at byte `at` of the file `view`; `next`: ask again from there. */
+    guestOf: oc.input(v.strictObject({ session, view, at: offset, from: offset })).output(output<Searched>()),
     map: oc
       .input(
         v.strictObject({

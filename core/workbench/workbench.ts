@@ -251,6 +251,10 @@ function makeRouter(
       place: sessions.place.handler(
         ({ input }) => images.ask(input.session, 'place', input.view, input.offset) as Promise<never>,
       ),
+      guestOf: sessions.guestOf.handler(
+        ({ input, signal }) =>
+          images.askUntil(signal, input.session, 'guestOf', input.view, input.at, input.from) as Promise<never>,
+      ),
       map: sessions.map.handler(async ({ input, signal }) => {
         const { session, view, layer, level, first, cells } = input;
         const asked = images.askUntil(signal, session, 'map', view, layer, { level, first, cells });

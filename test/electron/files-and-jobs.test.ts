@@ -78,9 +78,11 @@ describeWith({ peers: ['qemu-img'], unless: missingShell() }, 'files and links (
     await eventually(requests).toEqual([page, page, { kind: 'page', address: `#/image/${other}/overview` }]);
     await openLink(`platter://image/${id}?view=hex&at=0x200`);
     await openLink(`platter://image/${encodeURIComponent(awkward)}`);
+    await openLink(`platter://image/${id}?view=map&of=guest&at=0x400`);
     await eventually(async () => (await requests()).slice(3)).toEqual([
       { kind: 'page', address: `#/image/${id}/hex?at=0x200` },
       { kind: 'page', address: `#/image/${other}/overview` },
+      { kind: 'page', address: `#/image/${id}/map?view=guest&at=0x400` },
     ]);
     expect(await program.asked('showMessageBox')).toEqual([]);
     expect(await program.asked('addRecentDocument')).toEqual([[disk], [disk], [awkward]]);
@@ -106,6 +108,7 @@ describeWith({ peers: ['qemu-img'], unless: missingShell() }, 'files and links (
       'platter://window/index.html',
       'platter://image/x?view=<img>',
       'platter://image/x?at=-1',
+      'platter://image/x?view=hex&of=../etc',
       'platter://image/%00',
       'platter:',
     ];

@@ -37,6 +37,7 @@ const slowQuestions: readonly (keyof Questions)[] = [
   'map',
   'describe',
   'snapshots',
+  'guestOf',
 ];
 
 /** Sessions at most, with those that are set aside, which hold no thread and no file. */

@@ -15,6 +15,7 @@ import { optionsOf, type ImageArgument } from '../jobs/image-argument.ts';
 import type { MapLayer } from '../map/classes.ts';
 import { ImageMap } from '../map/image-map.ts';
 import type { Tile, TileRequest } from '../map/tile.ts';
+import { guestOf } from './guest-of.ts';
 import { OpenImage } from './open-image.ts';
 
 export interface ImageTask {
@@ -50,6 +51,7 @@ export interface Questions {
   readonly annotations: (view: string, start: number, length: number) => unknown;
   readonly locate: (view: string, text: string, here: number) => unknown;
   readonly place: (view: string, offset: number) => unknown;
+  readonly guestOf: (role: string, host: number, from: number) => unknown;
   readonly map: (view: string, layer: MapLayer, request: TileRequest) => MapAnswer;
   readonly describe: (view: string, at: number) => unknown;
   readonly snapshots: (limit: number) => unknown;
@@ -123,6 +125,7 @@ function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTask): Qu
     bytes: (...args) => opened().bytes(...args),
     regions: (...args) => opened().regions(...args),
     annotations: (...args) => opened().annotations(...args),
+    guestOf: (role, host, from) => guestOf(opened().node, role, host, from),
     map(view, layer, request) {
       const { node } = opened();
       const { fault, ...tile } = mapped().tile(view, layer, request);

@@ -39,7 +39,6 @@ describe('the index of regions', () => {
     expect(index.touching(9 * length, 10 * length, 5, 0)).toBeNull();
     expect(index.at).toBe(0);
     index.advance(0);
-    index.advance(0);
     expect(index.at).toBe(length);
     expect(labels(patiently(index, 9 * length, 10 * length, 5))).toEqual(['piece 9']);
     index.advance(Infinity);

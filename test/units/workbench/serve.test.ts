@@ -490,6 +490,11 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
       stored: { role: 'file' },
       entries: [{ field: 'L1[0]' }, { field: 'L2[32]' }],
     });
+    // Where the third MiB is stored, and back from there.
+    const there = await client.sessions.place({ session, view: 'guest', offset: 2097152 + 700 });
+    const asked = { session, view: 'file', at: there.offset ?? -1, from: 0 };
+    expect(await client.sessions.guestOf(asked)).toMatchObject({ found: 2097152 + 700 });
+    expect(await client.sessions.guestOf({ ...asked, at: 0 })).toEqual({ found: null, next: null });
     expect(await client.sessions.find({ session, view: 'guest', from: 0, pattern: '4343' })).toEqual({
       found: 2097152,
       next: 2097153,
