@@ -47,6 +47,15 @@ export class ImagePages {
     return this.#pages.kept[Math.floor(index / pageSize)]?.[index % pageSize] ?? null;
   }
 
+  /** The row of an image that is here; -1: it is not. */
+  indexOf(id: string): number {
+    for (const [page, images] of Object.entries(this.#pages.kept)) {
+      const at = images.findIndex((image) => image.id === id);
+      if (at >= 0) return Number(page) * pageSize + at;
+    }
+    return -1;
+  }
+
   /** All images that are here. */
   known(): readonly ImageEntry[] {
     return Object.values(this.#pages.kept).flat();

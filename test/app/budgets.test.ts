@@ -1,0 +1,174 @@
+// The budgets of the window: what the first page loads, how soon ten thousand images are there, how it scrolls, what it takes of memory.
+// Sizes and memory are strict; times have three times as long on a machine that does other work too, unless PLATTER_STRICT_BUDGETS=1.
+import crypto from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import zlib from 'node:zlib';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { openCatalogue } from '../../core/catalogue/catalogue.ts';
+import { addDatastore } from '../../core/catalogue/datastores.ts';
+import { enterImage } from '../../core/catalogue/scan/rows.ts';
+import { describeWith } from '../peers.ts';
+import { scratchFolder } from '../scratch.ts';
+import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+
+const MiB = 1024 * 1024;
+const images = 10_000;
+const allowance = process.env.PLATTER_STRICT_BUDGETS === '1' ? 1 : 3;
+const built = path.resolve(import.meta.dirname, '../../dist/renderer');
+
+/** The value below which `part` of them lie. */
+const percentile = (values: readonly number[], part: number): number =>
+  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))] ?? Number.NaN;
+
+/** Notes in each page when the first rows have been painted, in milliseconds from the start of its loading. */
+const watchRows = `window.firstRows = new Promise((resolve) => {
+  const watch = new MutationObserver(() => {
+    if (document.querySelector('[role=gridcell]') === null) return;
+    watch.disconnect();
+    requestAnimationFrame(() => setTimeout(() => resolve(performance.now())));
+  });
+  watch.observe(document, { subtree: true, childList: true });
+})`;
+
+interface Frames {
+  /** Milliseconds between two of them: what a person sees, and what a busy machine spoils. */
+  readonly between: readonly number[];
+  /** Milliseconds that script, styles and layout of each took. */
+  readonly cost: readonly number[];
+}
+
+/** Scrolls the list from its head to its end, or (`working`) as long as a job is at work. */
+function scrollThrough(page: Page, working = false): Promise<Frames> {
+  return page.evaluate<Frames>(`new Promise((resolve) => {
+    const list = document.querySelector('[role=grid]');
+    const far = list.scrollHeight - list.clientHeight;
+    const steps = 240;
+    const told = { between: [], cost: [] };
+    let began = null;
+    let last = null;
+    let step = 0;
+    // Heard before anybody else in the page, at the head of the frame.
+    const hear = () => { began ??= performance.now(); };
+    window.addEventListener('scroll', hear, { capture: true });
+    const next = (now) => {
+      list.firstElementChild.getBoundingClientRect();
+      if (began !== null) told.cost.push(performance.now() - began);
+      began = null;
+      if (last !== null) told.between.push(now - last);
+      last = now;
+      step += 1;
+      const over = ${working} && document.querySelector('[data-testid=tray-job]') === null;
+      list.scrollTop = (far * step) / steps;
+      if (step < steps && !over) return requestAnimationFrame(next);
+      window.removeEventListener('scroll', hear, { capture: true });
+      resolve(told);
+    };
+    requestAnimationFrame(next);
+  })`);
+}
+
+const slow = (values: readonly number[]): string => percentile(values, 0.95).toFixed(1);
+
+describeWith({ peers: ['chromium'], unless: missingWindow() }, 'the budgets of the window', () => {
+  const folder = scratchFolder('budgets');
+  const disks = path.join(folder, 'disks');
+  let served: Served;
+  let browser: Browser;
+
+  /** Ten thousand rows as a scan writes them, on a datastore that cannot be reached any more: what is known of it stays. */
+  beforeAll(async () => {
+    fs.mkdirSync(disks);
+    const catalogue = openCatalogue(path.join(folder, 'catalogue.db'));
+    const datastore = addDatastore(catalogue, { path: disks, name: 'many' });
+    catalogue.database.transaction(() => {
+      for (let index = 0; index < images; index += 1) {
+        enterImage(catalogue.database, datastore, {
+          path: `group-${String(index % 40).padStart(2, '0')}/machine-${String(index).padStart(5, '0')}.qcow2`,
+          stat: {
+            ...{ device: '1', inode: String(index + 1), mtimeNs: `17000000000000${String(index).padStart(5, '0')}` },
+            ...{ length: (index + 1) * 65536, allocated: (index + 1) * 65536 },
+          },
+          described: {
+            kind: 'image',
+            description: {
+              ...{ format: 'qcow2', subformat: null, virtualSize: (index + 1) * 16 * MiB, clusterSize: 65536 },
+              ...{ encrypted: false, dirty: index % 50 === 7, own: null, fingerprint: null, parent: null },
+              ...{ parts: [], snapshots: [], facts: { kind: 'qcow2' } },
+            },
+          },
+        });
+      }
+    });
+    catalogue.close();
+    fs.rmdirSync(disks);
+    served = await serveWindow(folder);
+    browser = await launchBrowser();
+  });
+  afterAll(async () => {
+    await browser.close();
+    await served.stop();
+  });
+
+  it('loads little: 600 kB in all, compressed', () => {
+    const files = fs
+      .readdirSync(built, { recursive: true, encoding: 'utf8' })
+      .filter((name) => /\.(js|css|html)$/.test(name));
+    const compressed = (name: string): number => zlib.gzipSync(fs.readFileSync(path.join(built, name))).length;
+    const html = fs.readFileSync(path.join(built, 'index.html'), 'utf8');
+    const first = files.filter((name) => name === 'index.html' || html.includes(path.basename(name)));
+    const sum = (names: readonly string[]): number => names.reduce((total, name) => total + compressed(name), 0);
+    console.log(
+      `renderer, gzip: first page ${(sum(first) / 1000).toFixed(0)} kB, in all ${(sum(files) / 1000).toFixed(0)} kB`,
+    );
+    expect(first.length).toBeGreaterThan(1);
+    expect(sum(first)).toBeLessThan(300_000);
+    expect(sum(files)).toBeLessThan(600_000);
+  });
+
+  it(`shows ${images} images at once, scrolls through them, and stays small`, { timeout: 120_000 }, async () => {
+    const first: number[] = [];
+    const shown = await openWindow(browser, served.url);
+    await shown.page.getByRole('gridcell').first().waitFor();
+    await shown.page.addInitScript(watchRows);
+    for (let run = 0; run < 5; run += 1) {
+      await shown.page.reload();
+      first.push(await shown.page.evaluate<number>('window.firstRows'));
+    }
+    const { page } = shown;
+    expect(await page.getByTestId('total').textContent()).toContain('10,000');
+    const idle = await scrollThrough(page);
+    const large = path.join(folder, 'large.raw');
+    const handle = fs.openSync(large, 'w');
+    const noise = crypto.randomBytes(4 * MiB);
+    for (let part = 0; part < 192; part += 1) fs.writeSync(handle, noise);
+    fs.closeSync(handle);
+    await page.keyboard.press('c');
+    const sheet = page.getByRole('dialog');
+    await sheet.getByLabel('Source', { exact: true }).fill(large);
+    await sheet.getByRole('combobox', { name: 'Format', exact: true }).selectOption('qcow2');
+    await sheet.getByLabel('Store compressed').check();
+    await sheet.locator('footer button[type=submit]:not(:disabled)').click();
+    await page.getByTestId('tray-job').waitFor();
+    const busy = await scrollThrough(page, true);
+    expect(busy.cost.length, 'frames while the convert went on').toBeGreaterThan(20);
+    const stop = page.getByTestId('tray-job').getByRole('button', { name: 'Cancel' });
+    if ((await stop.count()) > 0) await stop.click({ timeout: 1000 }).catch(() => {}); // it may be over by now
+    const heap = Number(await page.evaluate('performance.memory.usedJSHeapSize')) / MiB;
+    console.log(
+      `library of ${images}: first rows ${percentile(first, 0.5).toFixed(0)} ms (${first.map(Math.round).join(', ')}), ` +
+        `script and layout of a frame p95 ${slow(idle.cost)} ms, with a convert ${slow(busy.cost)} ms, between frames p95 ${slow(idle.between)} and ${slow(busy.between)} ms, heap ${heap.toFixed(0)} MiB, ` +
+        `load ${os.loadavg()[0]?.toFixed(1)}`,
+    );
+    expect(heap).toBeLessThan(150);
+    expect(percentile(first, 0.5)).toBeLessThan(400 * allowance);
+    for (const { cost, between } of [idle, busy]) {
+      expect(percentile(cost, 0.95)).toBeLessThan(20 * allowance);
+      if (allowance === 1) expect(percentile(between, 0.95)).toBeLessThan(20);
+    }
+    expect(shown.faults).toEqual([]);
+    await shown.close();
+  });
+});
