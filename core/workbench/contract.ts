@@ -463,6 +463,10 @@ export const contract = {
     describe: oc.input(v.strictObject({ session, view, at: offset })).output(output<MapPlace>()),
     /** For the first snapshots what would become free if it were deleted, in bytes; null: not known within a bounded time. */
     snapshots: oc.input(v.strictObject({ session, limit })).output(output<readonly SnapshotSize[]>()),
+    /** Other programs that hold locks on the files of the image, as far as that is seen within a bounded time; the first ones. */
+    holders: oc
+      .input(v.strictObject({ session }))
+      .output(output<readonly { readonly pid: number; readonly command: string }[]>()),
     /** Partitions and file systems of the guest's disk. */
     contents: oc.input(v.strictObject({ session })).output(output<DiskContents>()),
     find: oc

@@ -268,6 +268,7 @@ function makeRouter(
       snapshots: sessions.snapshots.handler(
         ({ input }) => images.ask(input.session, 'snapshots', input.limit) as Promise<never>,
       ),
+      holders: sessions.holders.handler(({ input }) => images.ask(input.session, 'holders') as Promise<never>),
       contents: sessions.contents.handler(({ input }) => images.ask(input.session, 'contents') as Promise<never>),
       find: sessions.find.handler(({ input }) => {
         const pattern = patternBytes(input.as, input.pattern);

@@ -38,6 +38,7 @@ const slowQuestions: readonly (keyof Questions)[] = [
   'describe',
   'snapshots',
   'guestOf',
+  'holders',
 ];
 
 /** Sessions at most, with those that are set aside, which hold no thread and no file. */

@@ -1,5 +1,6 @@
 // The thread of one open image: answers one question after another, so that the program goes on whatever the image is like.
 import { parentPort, workerData } from 'node:worker_threads';
+import { lockHolders, type LockHolder } from '../../block/host/holders.ts';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
 import { silentJob } from '../../job.ts';
 import type { OpenOptions } from '../../formats/open.ts';
@@ -55,6 +56,7 @@ export interface Questions {
   readonly map: (view: string, layer: MapLayer, request: TileRequest) => MapAnswer;
   readonly describe: (view: string, at: number) => unknown;
   readonly snapshots: (limit: number) => unknown;
+  readonly holders: () => unknown;
   readonly contents: () => unknown;
   readonly find: (view: string, from: number, pattern: Uint8Array) => unknown;
   readonly compare: (asked: Compared, from: number, limit: number) => unknown;
@@ -134,6 +136,7 @@ function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTask): Qu
     },
     describe: (...args) => mapped().describe(...args),
     snapshots: (limit) => opened().snapshotSizes(limit),
+    holders: () => holdersOf(opened().node.files.map(({ storage }) => storage.name)),
     contents: () => diskContents(opened().node),
     find: (...args) => opened().find(...args),
     locate: (...args) => opened().locate(...args),
@@ -147,6 +150,18 @@ function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTask): Qu
       return checkImage(image.path, { ...options, share: true }, asked, silentJob);
     },
   };
+}
+
+/** Programs that one answer names at most, and files of an image that are asked about. */
+const mostHolders = 20;
+const mostFiles = 8;
+
+/** This program's own jobs and sessions are shown elsewhere. */
+function holdersOf(files: readonly string[]): LockHolder[] {
+  const found = new Map<number, LockHolder>();
+  for (const file of files.slice(0, mostFiles)) for (const holder of lockHolders(file)) found.set(holder.pid, holder);
+  found.delete(process.pid);
+  return [...found.values()].slice(0, mostHolders);
 }
 
 async function answer(questions: Questions, { number, name, args }: Question): Promise<Answer> {

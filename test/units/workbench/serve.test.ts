@@ -468,6 +468,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     });
     const view = { session, view: 'guest', layer: 'state' } as const;
     expect(await client.sessions.contents({ session })).toMatchObject({ table: null, parts: [], remarks: [] });
+    expect(await client.sessions.holders({ session })).toEqual([]);
     expect(await client.sessions.snapshots({ session, limit: 10 })).toEqual([]);
     const map = await client.sessions.map({ ...view, level: 4, first: 0, cells: 8 });
     expect(map).toMatchObject({ size: guestSize, unit: 65536, refined: true, surveyed: guestSize, fault: null });

@@ -1,0 +1,69 @@
+// The overview of an image: its sizes against qemu-img's map, who has it open, its header's fields.
+import { AxeBuilder } from '@axe-core/playwright';
+import { execFileSync, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import type { Browser } from 'playwright-core';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { describeWith } from '../peers.ts';
+import { scratchFolder } from '../scratch.ts';
+import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+
+describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow() }, 'the overview', () => {
+  const folder = scratchFolder('overview-window');
+  const disks = path.join(folder, 'disks');
+  const disk = path.join(disks, 'disk.qcow2');
+  const run = (program: string, ...args: string[]): string =>
+    execFileSync(program, args, {
+      encoding: 'utf8',
+      env: { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') },
+    });
+  let served: Served;
+  let browser: Browser;
+
+  beforeAll(async () => {
+    fs.mkdirSync(disks);
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', disk, '1G');
+    run('qemu-io', '-c', 'write -P 1 0 3M', '-c', 'write -P 2 512M 1M', '-c', 'write -z 700M 8M', disk);
+    const cli = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
+    run(process.execPath, cli, 'datastore', 'add', disks);
+    run(process.execPath, cli, 'datastore', 'scan');
+    served = await serveWindow(folder);
+    browser = await launchBrowser();
+  });
+
+  afterAll(async () => {
+    await browser.close();
+    await served.stop();
+  });
+
+  it('says how much is referenced, who has the image open, and what stands in its header', async () => {
+    const holder = spawn('qemu-io', [disk], { stdio: ['pipe', 'pipe', 'ignore'] });
+    await new Promise((resolve) => holder.stdout.once('data', resolve));
+    const { page, faults, close } = await openWindow(browser, served.url, { colorScheme: 'dark' });
+    try {
+      await page.getByRole('link', { name: 'disk.qcow2', exact: true }).click();
+      const mapped = JSON.parse(run('qemu-img', 'map', '-U', '--output=json', disk)) as {
+        length: number;
+        data: boolean;
+      }[];
+      const bytes = mapped.reduce((sum, { length, data }) => sum + (data ? length : 0), 0);
+      expect(bytes).toBe(4 * 1024 * 1024);
+      await page.getByRole('img', { name: /Referenced 4 MiB/ }).waitFor();
+      await page.getByTestId('holders').getByText(`qemu-io`).waitFor();
+      expect(await page.getByTestId('holders').textContent()).toContain(String(holder.pid));
+      await page.getByText('Fields of the header').focus();
+      await page.keyboard.press('Enter');
+      const fields = page.getByTestId('header-fields');
+      await fields.getByRole('row').filter({ hasText: 'cluster_bits' }).getByText('16').waitFor();
+      const { violations } = await new AxeBuilder({ page }).analyze();
+      expect(violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')).toEqual([]);
+      await fields.getByRole('row').filter({ hasText: 'cluster_bits' }).getByRole('link').click();
+      await page.waitForURL((url) => url.hash.includes('hex?view=file&at=0x14'));
+      expect(faults).toEqual([]);
+    } finally {
+      await close();
+      holder.kill();
+    }
+  });
+});
