@@ -156,6 +156,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     await mouse.up();
     await bench.sheet.waitFor();
     expect(await bench.sheet.getByLabel('New image below').inputValue()).toBe(images.at('other.qcow2'));
+    await bench.sheet.getByTestId('preview').getByText('stands elsewhere').waitFor();
     await bench.finish('Rebase');
     expect(images.info('top.qcow2')['full-backing-filename']).toBe(images.at('other.qcow2'));
     images.same(content, 'top.qcow2');

@@ -63,7 +63,11 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
   it('merge an image into its parent; what stood on it stands there', async () => {
     const { top } = await makeChain();
     const sheet = await bench.openSheet(images.at('middle.qcow2'), 'merge');
-    await sheet.getByTestId('preview').getByText('base.qcow2 ← middle.qcow2').waitFor();
+    await expect
+      .poll(async () => (await sheet.getByTestId('preview').innerText()).replaceAll(/\s+/g, ' '), patient)
+      .toBe(
+        'Now base.qcow2 └ middle.qcow2 └ top.qcow2 Afterwards base.qcow2 ▼ takes the content └ top.qcow2 ↪ is told',
+      );
     await sheet.getByText('There is no way back').waitFor();
     await bench.finish('Merge');
     expect(fs.existsSync(images.at('middle.qcow2'))).toBe(false);

@@ -24,6 +24,7 @@ const made = [
   'chain.health.',
   'chain.kind.',
   'edge.',
+  'mark.',
   'severity.',
   'option.',
   'problem/',
