@@ -9,7 +9,7 @@ import { pages, panels, sheets, Tour, type Language, type Place } from '../test/
 import { launchBrowser, openWindow, serveWindow } from '../test/app/window.ts';
 
 const out = process.env.PLATTER_PICTURES ?? path.resolve(import.meta.dirname, '..', 'docs', 'screenshots');
-const work = path.join(os.tmpdir(), `platter-pictures-${process.pid}`);
+const work = fs.mkdtempSync(path.join(os.tmpdir(), 'vm-'));
 const all = process.argv.includes('--all');
 const named = process.argv.slice(2).filter((argument) => argument !== '--all');
 

@@ -30,7 +30,7 @@ export const pages: readonly Place[] = [
   { name: 'map', image: 'top', tab: 'map', ready: 'table[aria-label]' },
   { name: 'snapshots', image: 'base', tab: 'snapshots', ready: '[data-testid=snapshot]' },
   { name: 'contents', image: 'base', tab: 'contents', ready: '[data-testid=part]' },
-  { name: 'relatives', image: 'top', tab: 'relatives' },
+  { name: 'chain', image: 'top', tab: 'chain', ready: '[data-testid=chain] button' },
   {
     name: 'check',
     image: 'crashed',
