@@ -8,13 +8,17 @@ import { launchBrowser, openWindow, serveWindow } from '../test/app/window.ts';
 const out = process.argv[2] ?? path.resolve(import.meta.dirname, '../docs/screenshots/first-steps');
 const work = path.join(os.tmpdir(), 'platter-first-steps');
 fs.rmSync(work, { recursive: true, force: true });
+// A person with an empty home: what is proposed there is taken.
+const home = path.join(work, 'ada');
 fs.mkdirSync(path.join(work, 'kept'), { recursive: true });
+fs.mkdirSync(path.join(home, 'Documents'), { recursive: true });
+process.env.HOME = home;
 fs.mkdirSync(out, { recursive: true });
 const served = await serveWindow(path.join(work, 'kept'), [], 'ask');
 const browser = await launchBrowser();
 try {
   const { page, faults, close } = await openWindow(browser, served.url, { colorScheme: 'light' });
-  await walkFirstSteps(page, path.join(work, 'Platter samples'), async (name) => {
+  await walkFirstSteps(page, path.join(home, 'Documents', 'Platter samples'), async (name) => {
     await page.mouse.move(640, 4);
     await page.waitForTimeout(400);
     await page.screenshot({ path: path.join(out, `${name}.png`) });
