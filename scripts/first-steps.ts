@@ -19,6 +19,7 @@ const browser = await launchBrowser();
 try {
   const { page, faults, close } = await openWindow(browser, served.url, { colorScheme: 'light' });
   await walkFirstSteps(page, path.join(home, 'Documents', 'Platter samples'), async (name) => {
+    await page.evaluate(`for (const close of document.querySelectorAll('.toast button')) close.click()`);
     await page.mouse.move(640, 4);
     await page.waitForTimeout(400);
     await page.screenshot({ path: path.join(out, `${name}.png`) });

@@ -282,6 +282,20 @@ export function dependentsOfFile(catalogue: Catalogue, file: string): string[] {
   });
 }
 
+/**
+ * A verb of ours has written to the file at `file`, and the guest's disk is what it was: whoever stood on it as it was `before` (its stat
+ * then) stands on it still.
+ */
+export function keepTrust(catalogue: Catalogue, file: string, before: FileStat): void {
+  const now = statFileNow(file);
+  if (now === null || now.inode !== before.inode || now.device !== before.device) return;
+  catalogue.database.run(
+    `update lineage set parent_mtime_ns = :now where parent_mtime_ns = :before
+       and parent_id in (select id from image where device = :device and inode = :inode and gone_at is null)`,
+    { now: now.mtimeNs, before: before.mtimeNs, device: now.device, inode: now.inode },
+  );
+}
+
 /** Why an image may be the parent that is looked for: its identity, or its content. */
 export interface Candidate {
   readonly imageId: string;

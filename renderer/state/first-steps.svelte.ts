@@ -8,7 +8,7 @@ import { openPanel } from './panels.svelte.ts';
 import { goTo, shown } from './route.svelte.ts';
 import { openSheet } from './sheets.svelte.ts';
 
-export const stepNames = ['samples', 'convert', 'snapshot', 'map', 'hex', 'relatives', 'repair', 'parent'] as const;
+export const stepNames = ['samples', 'convert', 'snapshot', 'map', 'hex', 'chain', 'repair', 'parent'] as const;
 export type StepName = (typeof stepNames)[number];
 
 interface FirstSteps {
@@ -60,9 +60,7 @@ export function tickSteps(): void {
   if (samples === null) return;
   const seen = jobs.list.flatMap(({ entry }) => (entry.state === 'done' ? stepOf(entry, samples) : []));
   const { route } = shown;
-  if (route.page === 'image' && ['map', 'hex', 'relatives', 'chain'].includes(route.tab)) {
-    seen.push(route.tab === 'chain' ? 'relatives' : (route.tab as StepName));
-  }
+  if (route.page === 'image' && ['map', 'hex', 'chain'].includes(route.tab)) seen.push(route.tab as StepName);
   const fresh = seen.filter((name) => !done.includes(name));
   if (fresh.length === 0) return;
   firstSteps.done = stepNames.filter((name) => done.includes(name) || fresh.includes(name));
@@ -97,8 +95,8 @@ export async function goToStep(name: StepName): Promise<void> {
   try {
     if (name === 'convert') openSheet('convert', await entryAt(images.disk), { format: 'vhdx' });
     else if (name === 'repair') await goToTab(images.damaged, 'check');
-    else if (name === 'parent') await goToTab(images.orphan, 'relatives');
-    else await goToTab(name === 'relatives' ? images.overlay : images.disk, name === 'snapshot' ? 'snapshots' : name);
+    else if (name === 'parent') await goToTab(images.orphan, 'chain');
+    else await goToTab(name === 'chain' ? images.overlay : images.disk, name === 'snapshot' ? 'snapshots' : name);
   } catch (error) {
     toast('bad', t('steps.not-there'), faultOf(error));
   }

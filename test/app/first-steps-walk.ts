@@ -35,9 +35,9 @@ export async function walkFirstSteps(page: Page, folder: string, shoot: Shoot): 
 
   await step('Take a snapshot of it');
   await page.getByRole('heading', { level: 1, name: 'sample.qcow2' }).waitFor();
-  await page.getByLabel('Name of the snapshot').fill('as it came');
+  await expectValue(page.getByLabel('Name of the snapshot'), 'Snapshot 1');
   await click('button', 'Take a snapshot');
-  await page.getByTestId('snapshot').getByText('as it came').waitFor();
+  await page.getByTestId('snapshot').getByText('Snapshot 1').waitFor();
   await ticked(3);
   await shoot('06-snapshot');
 
@@ -56,30 +56,34 @@ export async function walkFirstSteps(page: Page, folder: string, shoot: Shoot): 
   await step('See what stands on what');
   await page.getByRole('heading', { level: 1, name: 'sample-overlay.qcow2' }).waitFor();
   await ticked(6);
+  await shoot('09-question');
+  await click('button', 'Allow for this folder');
+  await page.getByTestId('chain').waitFor();
   await page.waitForTimeout(1000);
-  await shoot('09-chain');
+  await shoot('10-chain');
 
   await step('Repair a damaged image');
   await page.getByRole('heading', { level: 1, name: 'damaged.qcow2' }).waitFor();
   await click('button', 'Check now');
   await page.getByTestId('check-result').waitFor();
-  await shoot('10-damaged');
+  await shoot('11-damaged');
   await click('button', 'Repair a copy…');
   await sheet.getByTestId('plan').waitFor();
-  await shoot('11-repair');
+  await shoot('12-repair');
   await sheet.getByRole('button', { name: 'Repair', exact: true }).click();
   await page.getByText('The copy was repaired').waitFor();
   await ticked(7);
-  await shoot('12-repaired');
+  await shoot('13-repaired');
 
   await step('Find a moved parent');
   await page.getByRole('heading', { level: 1, name: 'web-server.vmdk' }).waitFor();
   await click('button', 'Look for the parent');
-  await page.getByText('has the identity that is recorded').waitFor();
-  await shoot('13-moved-parent');
+  await page.getByText('moved/template.vmdk').first().waitFor();
+  await page.waitForTimeout(600);
+  await shoot('14-moved-parent');
   await click('button', 'Use this one');
   await ticked(8);
-  await shoot('14-found');
+  await shoot('15-found');
 }
 
 async function expectValue(field: Locator, value: string): Promise<void> {

@@ -3,7 +3,8 @@ import fs from 'node:fs';
 import * as v from 'valibot';
 import { keepCheckOfFile } from '../../../catalogue/findings.ts';
 import { openCatalogue } from '../../../catalogue/catalogue.ts';
-import { dependentsOfFile } from '../../../catalogue/lineage.ts';
+import { dependentsOfFile, keepTrust } from '../../../catalogue/lineage.ts';
+import { statFileNow } from '../../../catalogue/scan/walk.ts';
 import { ImageError } from '../../../errors/image-error.ts';
 import { resolveReference } from '../../../formats/gate.ts';
 import { amend } from '../../../operations/amend.ts';
@@ -234,8 +235,9 @@ export const worksOnImages = {
     }),
     true,
     ({ image }) => [image.path],
-    ({ image, action, force: forced }, context) =>
-      snapshot(
+    async ({ image, action, force: forced }, context) => {
+      const before = action.kind === 'apply' ? null : statFileNow(image.path);
+      const result = await snapshot(
         {
           path: image.path,
           options: optionsOf(image, context),
@@ -245,7 +247,17 @@ export const worksOnImages = {
           ...(action.kind === 'apply' ? { dependents: askCatalogue(context) } : {}),
         },
         context.job,
-      ),
+      );
+      if (before !== null) {
+        const catalogue = openCatalogue(context.catalogue);
+        try {
+          keepTrust(catalogue, image.path, before);
+        } finally {
+          catalogue.close();
+        }
+      }
+      return result;
+    },
   ),
   rebase: work(
     v.strictObject({ image: imageArgument, backing, unsafe: v.boolean(), compress: v.boolean(), force }),
