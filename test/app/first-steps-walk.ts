@@ -56,6 +56,7 @@ export async function walkFirstSteps(page: Page, folder: string, shoot: Shoot): 
   await step('See what stands on what');
   await page.getByRole('heading', { level: 1, name: 'sample-overlay.qcow2' }).waitFor();
   await ticked(6);
+  await page.getByRole('heading', { name: 'This image names other files' }).waitFor();
   await shoot('09-question');
   await click('button', 'Allow for this folder');
   await page.getByTestId('chain').waitFor();
@@ -79,7 +80,7 @@ export async function walkFirstSteps(page: Page, folder: string, shoot: Shoot): 
   await page.getByRole('heading', { level: 1, name: 'web-server.vmdk' }).waitFor();
   await click('button', 'Look for the parent');
   await page.getByText('moved/template.vmdk').first().waitFor();
-  await page.waitForTimeout(600);
+  await page.getByRole('button', { name: 'Use this one' }).scrollIntoViewIfNeeded();
   await shoot('14-moved-parent');
   await click('button', 'Use this one');
   await ticked(8);
