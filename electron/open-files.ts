@@ -2,8 +2,6 @@
 import { createRouterClient, type RouterClient } from '@orpc/server';
 import { app, dialog, type BrowserWindow, type MessageBoxOptions } from 'electron';
 import fs from 'node:fs';
-import path from 'node:path';
-import { ImageError } from '../core/errors/image-error.ts';
 import type { ShellRequest } from '../core/workbench/shell.ts';
 import type { Workbench } from '../core/workbench/workbench.ts';
 import { imageAddress, parseImageLink } from './addresses.ts';
@@ -47,19 +45,19 @@ export class OpenFiles {
     const { texts } = this.#opening;
     const link = parseImageLink(text);
     if (link === null) return this.#warn(texts()('link-bad'));
-    const id = await this.#find(link.image, false);
+    const id = await this.#find(link.image);
     if (id === null) return this.#warn(texts()('link-unknown', { image: link.image }));
     this.#page(imageAddress(id, link));
   }
 
-  /** The page of the image in that file; what the library does not know is asked about. */
+  /** The page of the image in that file; one in no datastore becomes known by itself. A file that is none is said to be so. */
   async openPath(file: string): Promise<void> {
     const stat = fs.statSync(file, { throwIfNoEntry: false });
     if (stat === undefined) return this.#warn(this.#opening.texts()('no-file', { path: file }));
     if (stat.isDirectory()) return this.#sheet('add-datastore', file);
     this.#remember(file);
-    const id = (await this.#find(file, true)) ?? (await this.#addFolderOf(file));
-    if (id !== null) this.#page(imageAddress(id));
+    const { id } = await this.#client.images.open({ path: file });
+    this.#page(imageAddress(id));
   }
 
   /** The user asked for the dialog. */
@@ -78,47 +76,14 @@ export class OpenFiles {
     this.#opening.recentChanged();
   }
 
-  /** An image of the library; null: it knows none. `scanFirst`: a file in a known datastore may be too new to be known. */
-  async #find(text: string, scanFirst: boolean): Promise<string | null> {
+  /** An image of the library; null: it knows none. */
+  async #find(text: string): Promise<string | null> {
     try {
       return (await this.#client.images.find({ text })).id;
     } catch (error) {
       if (!isUnknown(error)) throw error;
+      return null;
     }
-    if (!scanFirst) return null;
-    const real = fs.realpathSync(text);
-    const stores = await this.#client.datastores.list();
-    const store = stores.find((known) =>
-      real.startsWith(known.path.endsWith(path.sep) ? known.path : known.path + path.sep),
-    );
-    if (store === undefined) return null;
-    await this.#scan(store.id);
-    return this.#find(real, false);
-  }
-
-  async #addFolderOf(file: string): Promise<string | null> {
-    const { texts } = this.#opening;
-    const folder = path.dirname(fs.realpathSync(file));
-    const choice = await this.#choose({
-      type: 'question',
-      message: texts()('unknown-text', { name: path.basename(file) }),
-      detail: texts()('unknown-detail', { folder }),
-      buttons: [texts()('unknown-add'), texts()('unknown-convert'), texts()('cancel')],
-      defaultId: 0,
-      cancelId: 2,
-    });
-    if (choice === 1) this.#sheet('convert', file);
-    if (choice !== 0) return null;
-    const { id } = await this.#client.datastores.add({ path: folder, name: null });
-    await this.#scan(id);
-    return this.#find(file, false);
-  }
-
-  async #scan(datastore: string): Promise<void> {
-    const { jobs } = this.#opening.workbench;
-    const job = await jobs.whenOver(jobs.start('scan', { datastore, everything: false }));
-    if (job.state === 'done') jobs.forget(job.id);
-    else if (job.error !== null) throw ImageError.fromWire(job.error);
   }
 
   /** A fault is said and nothing more: the window is as it was. */

@@ -5,6 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fromSystem, ImageError } from '../errors/image-error.ts';
 import type { Catalogue } from './catalogue.ts';
+import { takeOverLoose } from './loose.ts';
 import { probeCapabilities, type Capabilities } from './storage/capabilities.ts';
 import { deviceOf, type StorageDevice } from './storage/devices.ts';
 import { mountOf } from './storage/mounts.ts';
@@ -20,6 +21,8 @@ export interface Datastore {
   readonly id: string;
   readonly name: string;
   readonly path: string;
+  /** `loose`: only single files of this folder are known, which were opened by name; it is not scanned, and not watched. */
+  readonly kind: 'folder' | 'loose';
   readonly device: StorageDevice | null;
   readonly capabilities: Capabilities | null;
   readonly hosts: readonly string[];
@@ -44,6 +47,7 @@ interface DatastoreRow {
   id: string;
   name: string;
   path: string;
+  kind: 'folder' | 'loose';
   device_id: string | null;
   capabilities: string | null;
   alert_ratio: number;
@@ -60,8 +64,9 @@ export function addDatastore({ database }: Catalogue, request: AddDatastore): st
   const device = findDevice(folder);
   const capabilities = probeCapabilities(folder, device);
   return database.transaction(() => {
-    const others = database.all<{ name: string; path: string }>('select name, path from datastore');
+    const others = database.all<{ name: string; path: string; kind: string }>('select name, path, kind from datastore');
     for (const other of others) {
+      if (other.kind === 'loose') continue;
       const detail = { name: request.path, other: other.name, path: other.path };
       if (other.path === folder) throw new ImageError('datastore/path-taken', detail);
       if (holds(other.path, folder) || holds(folder, other.path)) throw new ImageError('datastore/nested', detail);
@@ -78,11 +83,14 @@ export function addDatastore({ database }: Catalogue, request: AddDatastore): st
         id,
         device: device === null ? null : keepDevice(database, device),
         name: request.name ?? freeName(path.basename(folder) || folder, taken),
-        path: folder,
+        // A row of loose files may stand under this path until its images are taken over.
+        path: id,
         capabilities: JSON.stringify(capabilities),
         now: Date.now(),
       },
     );
+    takeOverLoose(database, id, folder);
+    database.run('update datastore set path = :folder where id = :id', { id, folder });
     const host = keepHost(database);
     database.run('insert into datastore_host (datastore_id, host_id) values (:id, :host)', { id, host });
     return id;
@@ -150,10 +158,10 @@ function keepHost(database: Catalogue['database']): string {
   return database.one<{ id: string }>('select id from host where name = :name', { name })?.id ?? '';
 }
 
-/** Every datastore by name. */
-export function listDatastores(catalogue: Catalogue): Datastore[] {
+/** Every datastore by name; `withLoose`: also the folders of which only single files are known. */
+export function listDatastores(catalogue: Catalogue, withLoose = false): Datastore[] {
   const rows = catalogue.database.all<DatastoreRow>('select * from datastore order by name');
-  return rows.map((row) => describe(catalogue, row));
+  return rows.filter(({ kind }) => withLoose || kind === 'folder').map((row) => describe(catalogue, row));
 }
 
 /** The datastore with this name, id or folder. Throws `datastore/unknown`. */
@@ -236,6 +244,7 @@ function describe({ database }: Catalogue, row: DatastoreRow): Datastore {
     id: row.id,
     name: row.name,
     path: row.path,
+    kind: row.kind,
     device: row.device_id === null ? null : deviceRow(database, row.device_id),
     capabilities: row.capabilities === null ? null : (JSON.parse(row.capabilities) as Capabilities),
     hosts: database
@@ -254,7 +263,7 @@ function describe({ database }: Catalogue, row: DatastoreRow): Datastore {
     provisioned,
     overcommit,
     alertRatio: row.alert_ratio,
-    alert: overcommit !== null && overcommit > row.alert_ratio,
+    alert: row.kind === 'folder' && overcommit !== null && overcommit > row.alert_ratio,
   };
 }
 

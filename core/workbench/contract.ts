@@ -334,6 +334,9 @@ export const contract = {
       .output(output<{ readonly images: readonly ImageEntry[]; readonly total: number }>()),
     show: oc.input(v.strictObject({ id: name })).output(output<ImageRecord>()),
     find: oc.input(v.strictObject({ text: name })).output(output<ImageRecord>()),
+    /** The image in a file, read now; one in no datastore becomes known by itself, as a loose file. `forget`: such a one again. */
+    open: oc.input(v.strictObject({ path: filePath })).output(output<ImageRecord>()),
+    forget: oc.input(v.strictObject({ id: name })).output(output<null>()),
     write: oc
       .input(
         v.strictObject({

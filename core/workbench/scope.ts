@@ -20,8 +20,9 @@ export class Scope {
     return this.#fence.roots === null;
   }
 
+  /** Also the folders of loose files. */
   datastores(): Datastore[] {
-    return listDatastores(this.#catalogue).filter(({ path }) => isWithin(this.#fence, path));
+    return listDatastores(this.#catalogue, true).filter(({ path }) => isWithin(this.#fence, path));
   }
 
   /** For `ImageFilter.within`. */

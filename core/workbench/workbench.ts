@@ -15,6 +15,7 @@ import { imageGraph } from '../catalogue/graph.ts';
 import { countImages, listImages, listTags, resolveImage, writeNote, writeTags } from '../catalogue/images.ts';
 import { findingsOf } from '../catalogue/findings.ts';
 import { allEdges, dependentsOf, findParent } from '../catalogue/lineage.ts';
+import { forgetLoose, openImageFile } from '../catalogue/loose.ts';
 import { listProblems } from '../catalogue/problems.ts';
 import { ImageError } from '../errors/image-error.ts';
 import { errorCodes } from '../errors/messages.ts';
@@ -123,7 +124,13 @@ function makeRouter(
         home: fence.roots?.[0] ?? os.homedir(),
       })),
       formats: program.formats.handler(() => allDrivers().map(factsOf)),
-      space: program.space.handler(({ input }) => roomAt(fence, scope.datastores(), input.path)),
+      space: program.space.handler(({ input }) =>
+        roomAt(
+          fence,
+          scope.datastores().filter(({ kind }) => kind === 'folder'),
+          input.path,
+        ),
+      ),
       works: program.works.handler(() => workFacts()),
       folder: program.folder.handler(({ input }) => listFolder(fence, input.path, input.offset, input.limit)),
     },
@@ -175,6 +182,11 @@ function makeRouter(
       }),
       show: image.show.handler(({ input }) => scope.record(input.id)),
       find: image.find.handler(({ input }) => scope.record(resolveImage(catalogue, input.text))),
+      open: image.open.handler(({ input }) => {
+        requireWithin(fence, input.path);
+        return scope.record(openImageFile(catalogue, input.path));
+      }),
+      forget: image.forget.handler(({ input }) => done(() => forgetLoose(catalogue, scope.image(input.id)))),
       write: image.write.handler(({ input }) => {
         const { name, note, addTags, removeTags } = input;
         const id = scope.image(input.id);

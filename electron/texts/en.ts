@@ -57,11 +57,6 @@ export const en = {
   'show-page': 'Show It in the Browser',
   'start-failed': 'Platter cannot start',
   undo: 'Undo',
-  'unknown-add': 'Add Folder and Open',
-  'unknown-convert': 'Convert…',
-  'unknown-detail':
-    'The library shows images that lie in a datastore. Its folder can be made one: {folder}. Images in it are read for that, and nothing is changed.',
-  'unknown-text': '“{name}” is not in the library yet.',
   unresponsive: 'The window does not answer.',
   'unresponsive-detail': 'Running jobs are not touched by loading it again.',
   'unresponsive-reload': 'Load It Again',

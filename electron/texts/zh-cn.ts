@@ -57,11 +57,6 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'show-page': '在浏览器中显示',
   'start-failed': 'Platter 无法启动',
   undo: '撤销',
-  'unknown-add': '添加文件夹并打开',
-  'unknown-convert': '转换…',
-  'unknown-detail':
-    '映像库显示位于数据存储中的映像。可以将其所在文件夹设为数据存储：{folder}。为此会读取其中的映像，不会作任何更改。',
-  'unknown-text': '“{name}”尚不在映像库中。',
   unresponsive: '窗口没有响应。',
   'unresponsive-detail': '重新加载不会影响正在运行的作业。',
   'unresponsive-reload': '重新加载',

@@ -1,5 +1,6 @@
 // What the whole window knows of the catalogue: datastores, formats, the number of problems; pages fetch their own lists.
 import type { About, Datastore, FormatFacts } from '../../core/workbench/contract.ts';
+import { folderOf } from '../text/paths.ts';
 import { client, faultOf, type Fault } from '../bridge.ts';
 
 interface CatalogueState {
@@ -8,6 +9,8 @@ interface CatalogueState {
   about: About | null;
   formats: readonly FormatFacts[];
   datastores: readonly Datastore[];
+  /** Folders of which only single files are known, which were opened by name. */
+  loose: readonly Datastore[];
   problems: number;
   loaded: boolean;
   fault: Fault | null;
@@ -18,6 +21,7 @@ export const catalogue = $state<CatalogueState>({
   about: null,
   formats: [],
   datastores: [],
+  loose: [],
   problems: 0,
   loaded: false,
   fault: null,
@@ -35,7 +39,8 @@ export async function refreshCatalogue(): Promise<void> {
       client.datastores.list(),
       client.datastores.problems({ offset: 0, limit: 1 }),
     ]);
-    catalogue.datastores = datastores;
+    catalogue.datastores = datastores.filter(({ kind }) => kind === 'folder');
+    catalogue.loose = datastores.filter(({ kind }) => kind === 'loose');
     catalogue.problems = problems.total;
     catalogue.loaded = true;
     catalogue.fault = null;
@@ -70,6 +75,11 @@ export async function watchCatalogue(): Promise<void> {
 /** The format of that id, if it is known. */
 export function formatOf(id: string | null): FormatFacts | null {
   return catalogue.formats.find((format) => format.id === id) ?? null;
+}
+
+/** The datastore or the folder of loose files that a file lies in: what to look through when it has changed. */
+export function placeToScan(file: string): Datastore | null {
+  return datastoreOf(file) ?? catalogue.loose.find(({ path }) => path === folderOf(file)) ?? null;
 }
 
 /** The datastore that a file lies in, if any. */

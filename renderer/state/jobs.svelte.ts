@@ -4,7 +4,7 @@ import { client, desktop, faultOf, faultOfJob, type Fault } from '../bridge.ts';
 import { baseName } from '../text/paths.ts';
 import { messageOf, t } from '../text/message.svelte.ts';
 import { toast } from '../ui/toasts.svelte.ts';
-import { datastoreOf, refreshSoon } from './catalogue.svelte.ts';
+import { placeToScan, refreshSoon } from './catalogue.svelte.ts';
 import { askForJob } from './references.svelte.ts';
 import { settings } from './settings.svelte.ts';
 
@@ -243,7 +243,7 @@ async function rescanAround(entry: JobEntry): Promise<void> {
     if (typeof value === 'object' && value !== null && 'path' in value) return [String(value.path)];
     return typeof value === 'string' ? [value] : [];
   });
-  const stores = new Set(files.map((file) => datastoreOf(file)?.id).filter((id) => id !== undefined));
+  const stores = new Set(files.map((file) => placeToScan(file)?.id).filter((id) => id !== undefined));
   for (const id of stores) {
     try {
       await scanNow(id);

@@ -118,32 +118,36 @@ describeWith({ peers: ['qemu-img'], unless: missingShell() }, 'files and links (
     expect(await program.asked('addRecentDocument')).toEqual([]);
   });
 
-  it('that the library does not know are asked about, and then shown, converted, or left', async () => {
+  it('that the library does not know become known by themselves, and what is no image is said to be none', async () => {
     const { client } = await startWithStore();
     await openFile(loose);
-    const [question] = (await program.askedFor('showMessageBox')) as [{ message: string; detail: string }];
-    expect(question.message).toContain('loose.raw');
-    expect(question.detail).toContain(path.dirname(loose));
-    expect(await requests()).toEqual([]);
-    expect(await client.datastores.list()).toHaveLength(1);
-    await program.within((stand) => void stand.answers.push({ response: 1 }));
-    await openFile(loose);
-    await eventually(requests).toEqual([{ kind: 'sheet', sheet: 'convert', path: loose }]);
-    await program.within((stand) => void stand.answers.push({ response: 0 }));
-    await openFile(loose);
-    await eventually(async () => (await requests()).length).toBe(2);
+    await eventually(async () => (await requests()).length).toBe(1);
     const { id } = await client.images.find({ text: loose });
-    expect((await requests())[1]).toEqual({ kind: 'page', address: `#/image/${id}/overview` });
+    expect(await requests()).toEqual([{ kind: 'page', address: `#/image/${id}/overview` }]);
+    expect(await program.asked('showMessageBox')).toEqual([]);
+    const stores = await client.datastores.list();
+    expect(stores.map(({ kind, path: folder }) => [kind, folder]).sort()).toEqual([
+      ['folder', store],
+      ['loose', path.dirname(loose)],
+    ]);
+    await client.images.forget({ id });
+    expect(await client.datastores.list()).toHaveLength(1);
+    const text = path.join(path.dirname(loose), 'notes.txt');
+    fs.writeFileSync(text, 'no image');
+    await openFile(text);
+    const [warning] = (await program.askedFor('showMessageBox')) as [{ message: string }];
+    expect(warning.message).toContain('notes.txt');
+    expect(await requests()).toHaveLength(1);
     // New in a folder that is a datastore already: nothing to ask.
     const asked = (await program.asked('showMessageBox')).length;
     const fresh = path.join(store, 'fresh.raw');
     mustRun('qemu-img', ['create', '-q', '-f', 'raw', fresh, '4M']);
     await openFile(fresh);
-    await eventually(async () => (await requests()).length).toBe(3);
+    await eventually(async () => (await requests()).length).toBe(2);
     expect((await program.asked('showMessageBox')).length).toBe(asked);
     // A folder, and nothing at all.
     await openFile(path.dirname(loose));
-    await eventually(async () => (await requests())[3]).toEqual({
+    await eventually(async () => (await requests())[2]).toEqual({
       kind: 'sheet',
       sheet: 'add-datastore',
       path: path.dirname(loose),

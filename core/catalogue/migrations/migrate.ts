@@ -5,9 +5,10 @@ import { first } from './0001-first.ts';
 import { migrations } from './0002-migrate.ts';
 import { repairPlan } from './0003-repair-plan.ts';
 import { changes } from './0004-changes.ts';
+import { loose } from './0005-loose.ts';
 
 /** In order; the schema's version is the number of steps done. */
-const steps: readonly string[] = [first, migrations, repairPlan, changes];
+const steps: readonly string[] = [first, migrations, repairPlan, changes, loose];
 
 export const newestSchema = steps.length;
 

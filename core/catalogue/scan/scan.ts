@@ -6,6 +6,7 @@ import type { Job } from '../../job.ts';
 import { breather } from '../../operations/breathe.ts';
 import { savedByHand, type Catalogue } from '../catalogue.ts';
 import { findDatastore, findDevice, isOtherDevice, type Datastore } from '../datastores.ts';
+import { rereadLoose } from '../loose.ts';
 import { refreshLineage } from '../lineage.ts';
 import { describeFile, type Described } from './describe.ts';
 import { walk, type FileStat, type Found } from './walk.ts';
@@ -43,6 +44,7 @@ const batch = 200;
 export async function scan(catalogue: Catalogue, params: ScanParams, job: Job): Promise<ScanResult> {
   const store = findDatastore(catalogue, params.datastore);
   const { id, path: root, name } = store;
+  if (store.kind === 'loose') return rereadLoose(catalogue, id, job);
   const standing = rootOf(root);
   const closed: string[] = [];
   const own = ownFiles(catalogue);

@@ -22,6 +22,8 @@ export const catalogueMessages = {
   'image/not-as-named': (d) =>
     d.size === 0 ? 'The file is empty' : `The name says ${d.format}, and nothing in the file looks like that`,
   'image/dangling-link': 'The symbolic link leads nowhere',
+  'image/none': (d) => `'${d.name}' does not look like a disk image`,
+  'image/not-loose': (d) => `'${d.name}' lies in a datastore; it is known as long as its file is there`,
   'image/target-exists': (d) => `'${d.name}' exists already`,
   'image/has-dependents': (d) =>
     `${d.count} other image(s) read through '${d.name}' (${d.named}). Use --force to do it all the same`,

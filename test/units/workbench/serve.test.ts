@@ -358,6 +358,14 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     second.close();
   });
 
+  it('opens a loose file and forgets it, within the root only', async () => {
+    const secret = path.join(root, 'secret.raw');
+    await expect(client.images.open({ path: secret })).rejects.toMatchObject({ data: { code: 'access/outside' } });
+    const known = await client.images.open({ path: path.join(store, 'disk.raw') });
+    expect(known).toMatchObject({ datastore: 'second', path: 'disk.raw' });
+    await expect(client.images.forget({ id: known.id })).rejects.toMatchObject({ data: { code: 'image/not-loose' } });
+  });
+
   it('runs jobs and tells of them', async () => {
     const seen: JobNews[] = [];
     const listening = new AbortController();
