@@ -89,11 +89,7 @@ describeWith({ peers: ['qemu-img'] }, 'a loose file', () => {
     fs.mkdirSync(shelf);
     const datastore = addDatastore(catalogue, { path: shelf, name: null });
     const other = openImageFile(catalogue, path.join(downloads, 'private.qcow2'));
-    await migrate(
-      catalogue,
-      { image: other, datastore, folder: '.', format: null, chain: false },
-      silentJob,
-    );
+    await migrate(catalogue, { image: other, datastore, folder: '.', format: null, chain: false }, silentJob);
     mustRun('qemu-img', ['check', path.join(shelf, 'private.qcow2')]);
     forgetLoose(catalogue, id);
     expect(fs.existsSync(path.join(downloads, 'renamed.qcow2'))).toBe(true);
