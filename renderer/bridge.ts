@@ -4,6 +4,7 @@ import { createORPCClient, ORPCError, type ClientLink } from '@orpc/client';
 import { RPCLink as PortLink } from '@orpc/client/message-port';
 import { RPCLink } from '@orpc/client/websocket';
 import type { ContractRouterClient } from '@orpc/contract';
+import { errorText as translated } from './text/error-text.svelte.ts';
 import type { Contract, JobEntry, ShellInPage, WireError } from '../core/workbench/contract.ts';
 
 /** The desktop shell; null: this is a browser. */
@@ -18,6 +19,8 @@ export interface Fault {
   readonly cause: string | null;
   /** Programs that have the file open, where it is in use. */
   readonly holders?: Holders;
+  /** What the sentence is filled with. */
+  readonly detail?: WireError['detail'];
 }
 
 type Holders = readonly { readonly pid: number; readonly command: string }[];
@@ -146,7 +149,8 @@ function holdersIn({ holders }: WireError['detail']): Holders {
 export function faultOf(error: unknown): Fault {
   if (error instanceof ORPCError && isWire(error.data)) {
     const { code, where, cause, detail } = error.data;
-    return { text: error.message, code, where, cause, holders: holdersIn(detail) };
+    const text = translated(code, detail, error.message);
+    return { text, code, where, cause, holders: holdersIn(detail), detail };
   }
   const text = error instanceof Error ? error.message : String(error);
   return { text, code: null, where: {}, cause: null };
@@ -156,5 +160,6 @@ export function faultOf(error: unknown): Fault {
 export function faultOfJob({ error, errorText }: JobEntry): Fault | null {
   if (error === null) return null;
   const { code, where, cause, detail } = error;
-  return { text: errorText ?? code, code, where, cause, holders: holdersIn(detail) };
+  const text = translated(code, detail, errorText ?? code);
+  return { text, code, where, cause, holders: holdersIn(detail), detail };
 }

@@ -1,4 +1,4 @@
-// The overview of an image: its sizes against qemu-img's map, who has it open, its header's fields.
+// The overview of an image: its sizes against qemu-img's map, who has it open, its header's fields; and a refusal in Chinese.
 import { AxeBuilder } from '@axe-core/playwright';
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -64,6 +64,20 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     } finally {
       await close();
       holder.kill();
+    }
+  });
+
+  it('says in Chinese why something was refused', async () => {
+    const { page, close } = await openWindow(browser, served.url, { locale: 'zh-CN' });
+    try {
+      await page.getByRole('link', { name: 'disk.qcow2', exact: true }).click();
+      await page.getByRole('link', { name: '检查', exact: true }).click();
+      await page.getByRole('button', { name: '立即检查' }).waitFor();
+      fs.renameSync(disk, `${disk}.away`);
+      await page.getByRole('button', { name: '立即检查' }).click();
+      await page.getByRole('alert').getByText('没有那个文件或目录').first().waitFor();
+    } finally {
+      await close();
     }
   });
 });

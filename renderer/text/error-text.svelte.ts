@@ -1,0 +1,34 @@
+// The sentence of an error in the language of the window: the engine's own is English, others are fetched when they are first wanted.
+import { shownLanguage } from '../state/settings.svelte.ts';
+
+type Detail = Readonly<Record<string, unknown>>;
+interface Sentences {
+  readonly errors: Readonly<Record<string, string>>;
+  readonly system: Readonly<Record<string, string>>;
+}
+
+let current = $state.raw<Sentences | null>(null);
+let isAsked = false;
+
+/** Fetches the sentences of the language that is shown, if they are not there yet. */
+export function fetchErrorTexts(): void {
+  if (shownLanguage() !== 'zh-CN' || isAsked) return;
+  isAsked = true;
+  void import('./messages/errors.zh-cn.ts').then(
+    ({ errorsZhCN, systemZhCN }) => (current = { errors: errorsZhCN, system: systemZhCN }),
+    // What cannot be fetched now (the server is away) is asked for again; until then the sentences are English.
+    () => (isAsked = false),
+  );
+}
+
+/** The sentence for `code`, filled from `detail`; `english` where there is none in the language of the window. */
+export function errorText(code: string | null, detail: Detail, english: string): string {
+  if (code === null || shownLanguage() !== 'zh-CN') return english;
+  const sentence = current?.errors[code];
+  if (sentence === undefined) return current?.system[english] ?? english;
+  return sentence.replace(/\{(\w+)\}/g, (_, name: string) => {
+    const value = detail[name];
+    const text = typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? `${value}` : '';
+    return current?.system[text] ?? text;
+  });
+}
