@@ -37,7 +37,12 @@ function build(): boolean {
 
 function run(suite: { name: string; args: string[] }): Summary {
   const file = path.join(os.tmpdir(), `platter-summary-${process.pid}-${suite.name}.json`);
-  const env = { ...process.env, PLATTER_SUMMARY: file, ...(long ? longMode : {}) };
+  const env = {
+    ...process.env,
+    PLATTER_SUMMARY: file,
+    PLATTER_BUILT: total.failed === 0 ? '1' : '0',
+    ...(long ? longMode : {}),
+  };
   const { status, signal } = spawnSync(process.execPath, suite.args, { cwd: project, stdio: 'inherit', env });
   if (!fs.existsSync(file)) {
     console.log(`${suite.name} left no figures (exit ${status ?? signal}).`);

@@ -46,7 +46,7 @@ export async function makeCollection(folder: string): Promise<Collection> {
   for (const name of ['web-01', 'web-02', 'db-01']) overlay(`${name}.qcow2`, shownImages.base);
   run('qemu-io', '-c', 'write -P 5 2M 6M', '-c', 'write -z 12M 4M', '-c', 'write -P 6 300M 9M', shownImages.top);
   run('qemu-io', '-c', 'write -P 5 8M 3M', 'web-02.qcow2');
-  run('qemu-io', '-c', 'write -P 5 1G 18M', 'db-01.qcow2');
+  run('qemu-io', '-c', 'write -P 5 400M 18M', 'db-01.qcow2');
   overlay('web-01-test.qcow2', shownImages.top);
   convert('vhdx', shownImages.template);
   convert('vmdk', 'archive/appliance.vmdk', '-o', 'subformat=streamOptimized');
@@ -66,10 +66,10 @@ export async function makeCollection(folder: string): Promise<Collection> {
   return { disks, ids };
 }
 
-/** 20 GiB with an MBR of two partitions, the signs of ext4 and LVM in them, and 36 MiB that compress badly, so that what is stored has a size. */
+/** 1 GiB with an MBR of two partitions, the signs of ext4 and LVM in them, and 36 MiB that compress badly, so that what is stored has a size. */
 function makeDisk(file: string): void {
   const handle = fs.openSync(file, 'w');
-  fs.ftruncateSync(handle, 20 * 1024 * MiB);
+  fs.ftruncateSync(handle, 1024 * MiB);
   let seed = 7;
   for (const [at, length] of [
     [MiB, 24 * MiB],
@@ -84,8 +84,8 @@ function makeDisk(file: string): void {
   }
   const table = Buffer.alloc(512);
   for (const [index, [start, sectors, type]] of [
-    [2048, 4096 * 2048, 0x83],
-    [4097 * 2048, 16_000 * 2048, 0x8e],
+    [2048, 256 * 2048, 0x83],
+    [257 * 2048, 700 * 2048, 0x8e],
   ].entries()) {
     const entry = 446 + index * 16;
     table[entry] = index === 0 ? 0x80 : 0;
@@ -96,8 +96,8 @@ function makeDisk(file: string): void {
   table.writeUInt16LE(0xaa55, 510);
   fs.writeSync(handle, table, 0, 512, 0);
   const ext4 = Buffer.alloc(1024);
-  ext4.writeUInt32LE(262_144, 0); // inodes
-  ext4.writeUInt32LE(1_048_576, 4); // blocks
+  ext4.writeUInt32LE(16_384, 0); // inodes
+  ext4.writeUInt32LE(65_536, 4); // blocks
   ext4.writeUInt32LE(2, 24); // of 4 KiB
   ext4.writeUInt32LE(32_768, 32);
   ext4.writeUInt32LE(8192, 40);
@@ -114,7 +114,7 @@ function makeDisk(file: string): void {
   lvm.writeBigUInt64LE(1n, 8);
   lvm.writeUInt32LE(32, 20);
   lvm.write('LVM2 001', 24);
-  fs.writeSync(handle, lvm, 0, 512, 4097 * MiB + 512);
+  fs.writeSync(handle, lvm, 0, 512, 257 * MiB + 512);
   fs.closeSync(handle);
 }
 

@@ -12,7 +12,7 @@ import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } fr
 
 const baseline = path.resolve(import.meta.dirname, 'baseline');
 const write = process.env.PLATTER_BASELINE === 'write';
-const names = ['library', 'problems', 'settings', 'jobs', 'palette', 'sheet-create', 'sheet-overlay'];
+const names = ['library', 'keys', 'settings', 'jobs', 'palette', 'sheet-create', 'sheet-add-datastore'];
 const places = names.map((name): Place => {
   const place = [...pages, ...panels, ...sheets].find((one) => one.name === name);
   if (place === undefined) throw new Error(`there is no place ${name}`);

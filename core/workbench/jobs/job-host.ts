@@ -59,6 +59,7 @@ export class JobHost {
   readonly #catalogue: Catalogue;
   readonly #fence: Fence;
   readonly #resourceLimits: ResourceLimits;
+  readonly #thread: URL;
   readonly #store: JobStore;
   readonly #news = new EventEmitter<{ news: [JobNews] }>();
   readonly #waiting: RunningJob[] = [];
@@ -70,7 +71,10 @@ export class JobHost {
     catalogue: Catalogue,
     fence: Fence = { roots: null, readOnly: false },
     limits: ResourceLimits = resourceLimits,
+    /** The file that a job's thread runs. */
+    thread: URL = new URL(import.meta.url.endsWith('.ts') ? './job-thread.ts' : './job-thread.js', import.meta.url),
   ) {
+    this.#thread = thread;
     this.#resourceLimits = limits;
     this.#catalogue = catalogue;
     this.#fence = fence;
@@ -265,7 +269,6 @@ export class JobHost {
 
   #launch(job: RunningJob): void {
     const { id, work, params, secrets, control } = job;
-    const file = import.meta.url.endsWith('.ts') ? './job-thread.ts' : './job-thread.js';
     const task: ThreadTask = {
       work,
       params,
@@ -275,7 +278,7 @@ export class JobHost {
       fence: this.#fence,
       gate: readGate(this.#catalogue),
     };
-    const worker = new Worker(new URL(file, import.meta.url), {
+    const worker = new Worker(this.#thread, {
       workerData: task,
       resourceLimits: this.#resourceLimits,
       name: `${work} ${id}`,

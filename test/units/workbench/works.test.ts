@@ -10,6 +10,7 @@ import { JobHost } from '../../../core/workbench/jobs/job-host.ts';
 import type { JobRecord } from '../../../core/workbench/jobs/job-store.ts';
 import { works, type WorkName } from '../../../core/workbench/jobs/works.ts';
 import { describeWith, mustRun } from '../../peers.ts';
+import { builtThread } from '../../built-thread.ts';
 import { scratchFolder } from '../../scratch.ts';
 
 const MiB = 1024 * 1024;
@@ -42,7 +43,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'works', () => {
     fs.mkdirSync(one);
     fs.mkdirSync(two);
     catalogue = openCatalogue(path.join(root, 'catalogue.db'));
-    host = new JobHost(catalogue);
+    host = new JobHost(catalogue, { roots: null, readOnly: false }, undefined, builtThread());
     for (const folder of [one, two]) addDatastore(catalogue, { path: folder, name: null });
   });
   afterAll(async () => {
