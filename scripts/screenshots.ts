@@ -19,8 +19,9 @@ const looks: readonly Look[] = [
   { name: 'dark', scheme: 'dark', language: 'en' },
   { name: 'zh-CN', scheme: 'light', language: 'zh-CN' },
 ];
-/** Sheets that are shown in every look; the others in light only. */
+/** Sheets that are shown in every look, and in light only; the others with `--all`. */
 const everyLook = ['sheet-convert', 'sheet-create'];
+const inLight = ['compare', 'overlay', 'compact', 'merge', 'migrate', 'delete'].map((name) => `sheet-${name}`);
 
 const wanted = ({ name }: Place): boolean => named.length === 0 || named.includes(name);
 
@@ -63,8 +64,13 @@ try {
       const tour = new Tour(page, collection, look.language);
       await page.getByRole('gridcell').first().waitFor();
       if (index === 0) await fillJobs(page, tour);
-      const usual = all || named.length > 0 || look.name === 'light';
-      const places = [...pages, ...panels, ...sheets.filter(({ name }) => usual || everyLook.includes(name))];
+      const light = look.name === 'light';
+      const shownSheets = [...everyLook, ...(light ? inLight : [])];
+      const places = [
+        ...pages,
+        ...panels.filter(({ name }) => all || named.length > 0 || name !== 'keys'),
+        ...sheets.filter(({ name }) => all || named.length > 0 || shownSheets.includes(name)),
+      ];
       for (const place of places.filter(wanted)) {
         try {
           await tour.go(place);
