@@ -88,7 +88,7 @@ export const commands: readonly CommandEntry[] = [
   {
     name: 'image',
     summary:
-      'images of the catalogue: who stands on whom; relink, move, clone, migrate, check, delete; names, notes, tags',
+      'images of the catalogue: who stands on whom; relink, move, clone, migrate, merge, check, delete; names, notes, tags',
     load: () => import('./commands/image.ts'),
   },
   {

@@ -1,5 +1,6 @@
 // One run of the program, from its arguments to its exit code.
 import { parseArguments, type CommandSpec } from './args.ts';
+import { stopListening } from './progress.ts';
 import { commands } from './commands.ts';
 import { askNobody, withForce } from './dependents.ts';
 import { followEverywhere, withFollowAll } from './gate-policy.ts';
@@ -36,7 +37,11 @@ async function dispatch(argv: readonly string[]): Promise<number> {
   if (args.has('noUndo')) keepNoJournals();
   if (args.has('force')) askNobody();
   tellOfJournals();
-  return command.run(args);
+  try {
+    return await command.run(args);
+  } finally {
+    stopListening();
+  }
 }
 
 /** A command with the options that commands share without saying so. */

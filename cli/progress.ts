@@ -37,6 +37,24 @@ export function wantsLines(args: Arguments<'progress'>): boolean {
   return value === 'json';
 }
 
+/** What takes back the listeners of jobs that are not over. */
+const listening = new Set<() => void>();
+
+function listenTo(signal: NodeJS.Signals, hear: () => void): () => void {
+  const stop = (): void => {
+    process.off(signal, hear);
+    listening.delete(stop);
+  };
+  process.on(signal, hear);
+  listening.add(stop);
+  return stop;
+}
+
+/** No signal is listened to any more: the command is over, however it ended. Whoever runs many in one process asks for it after each. */
+export function stopListening(): void {
+  for (const stop of [...listening]) stop();
+}
+
 /** Starts the job of a command. */
 export function startJob(options: JobOptions = {}): CommandJob {
   const controller = new AbortController();
@@ -87,13 +105,15 @@ export function startJob(options: JobOptions = {}): CommandJob {
     }
   };
 
+  const own: (() => void)[] = [];
   if (options.tidies === true) {
     const stop = (signal: NodeJS.Signals, code: number): void => {
-      process.on(signal, () => {
+      const onStop = (): void => {
         if (exitCode !== null) process.exit(code);
         exitCode = code;
         controller.abort();
-      });
+      };
+      own.push(listenTo(signal, onStop));
     };
     stop('SIGINT', 130);
     stop('SIGTERM', 143);
@@ -103,7 +123,9 @@ export function startJob(options: JobOptions = {}): CommandJob {
     asked = true;
     report(latest);
   };
-  for (const signal of askSignals()) process.on(signal, onAsk);
+  for (const signal of askSignals()) {
+    own.push(listenTo(signal, onAsk));
+  }
   if (options.bar === true) showBar(0);
 
   return {
@@ -111,7 +133,7 @@ export function startJob(options: JobOptions = {}): CommandJob {
     signal: controller.signal,
     exitCode: () => exitCode,
     end(succeeded) {
-      for (const signal of askSignals()) process.off(signal, onAsk);
+      for (const stop of own) stop();
       if (options.bar === true) {
         if (succeeded && printed !== 100) showBar(100);
         out('\n');

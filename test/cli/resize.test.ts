@@ -105,6 +105,18 @@ describeWith({ peers: ['sgdisk', 'sfdisk', 'qemu-img'] }, 'resize and the partit
     expect(verify(file, 'raw')).toContain('No problems found.');
   });
 
+  it('--fix-gpt on a disk without a GPT changes nothing and says how it goes', () => {
+    const file = path.join(folder, 'plain.qcow2');
+    mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', file, '4M']);
+    const before = fs.readFileSync(file);
+    const { status, stderr } = runPlatter(['resize', '-f', 'qcow2', '--fix-gpt', file, '8M'], native);
+    expect(status).toBe(1);
+    expect(stderr).toContain('gpt/none');
+    expect(stderr).toContain('without --fix-gpt it can be resized');
+    expect(fs.readFileSync(file).equals(before)).toBe(true);
+    expect(fs.readdirSync(folder).filter((name) => name.includes('plain'))).toEqual(['plain.qcow2']);
+  });
+
   it('tells what is lost, and does nothing without --shrink', () => {
     const file = gptDisk('lost', 'qcow2');
     mustRun('qemu-io', ['-f', 'qcow2', '-c', 'write -P 1 20M 1M', file]);
