@@ -17,7 +17,8 @@ fs.mkdirSync(out, { recursive: true });
 const served = await serveWindow(path.join(work, 'kept'), [], 'ask');
 const browser = await launchBrowser();
 try {
-  const { page, faults, close } = await openWindow(browser, served.url, { colorScheme: 'light' });
+  const shown = await openWindow(browser, served.url, { colorScheme: 'light' });
+  const { page, faults } = shown;
   await walkFirstSteps(page, path.join(home, 'Documents', 'Platter samples'), async (name) => {
     await page.evaluate(`for (const close of document.querySelectorAll('.toast button')) close.click()`);
     await page.mouse.move(640, 4);
@@ -25,7 +26,7 @@ try {
     await page.screenshot({ path: path.join(out, `${name}.png`) });
   });
   if (faults.length > 0) console.log(faults);
-  await close();
+  await shown.close();
 } finally {
   await browser.close();
   await served.stop();

@@ -30,7 +30,7 @@ export async function walkFirstSteps(page: Page, folder: string, shoot: Shoot): 
   await shoot('04-convert');
   await sheet.locator('footer button[type=submit]').click();
   await ticked(2);
-  await page.getByRole('link', { name: 'sample.vhdx' }).waitFor();
+  await page.getByRole('link', { name: 'sample.vhdx', exact: true }).waitFor();
   await shoot('05-converted');
 
   await step('Take a snapshot of it');

@@ -16,7 +16,8 @@ describeWith({ peers: ['qemu-img', 'chromium'], unless: missingWindow() }, 'the 
     const served = await serveWindow(kept, ['--root', root], 'ask');
     const browser = await launchBrowser();
     try {
-      const { page, faults, close } = await openWindow(browser, served.url);
+      const shown = await openWindow(browser, served.url);
+      const { page, faults } = shown;
       await walkFirstSteps(page, samples, () => Promise.resolve());
       expect(faults).toEqual([]);
       // What was done is remembered, and the list can be hidden and shown again.
@@ -29,7 +30,7 @@ describeWith({ peers: ['qemu-img', 'chromium'], unless: missingWindow() }, 'the 
       await page.getByRole('button', { name: 'Search images' }).first().click();
       await page.getByRole('option', { name: 'First steps' }).click();
       await steps.getByText('8 of 8').waitFor();
-      await close();
+      await shown.close();
     } finally {
       await browser.close();
       await served.stop();
