@@ -56,14 +56,14 @@ try {
     await tab.waitFor();
     // Times are taken in the page: from the click to the second frame after the picture is whole.
     const until = (selector: string, press: string) =>
-      page.evaluate(`new Promise((resolve) => {
+      page.evaluate<number>(`new Promise((resolve) => {
         const start = performance.now();
         document.querySelector(${JSON.stringify(press)}).click();
         const look = () => document.querySelector(${JSON.stringify(selector)}) === null
           ? requestAnimationFrame(look)
           : requestAnimationFrame(() => requestAnimationFrame(() => resolve(performance.now() - start)));
         look();
-      })`) as Promise<number>;
+      })`);
     first.push(await until(`[data-testid="chain"] [data-node="${id}"]`, 'a[href$="/chain"]'));
     await page.evaluate(
       `[...document.querySelectorAll('[role=toolbar] button')].find((b) => b.textContent === 'Open all').id = 'open-all'`,
@@ -79,11 +79,11 @@ try {
     for (let step = 0; step < 60; step++)
       await page.mouse.move(box.x + 20 + step * 3, box.y + box.height - 20 - step * 6);
     await page.mouse.up();
-    const times = (await page.evaluate('window.times')) as number[];
+    const times = await page.evaluate<number[]>('window.times');
     frames.push(...times.slice(1).map((time, index) => time - (times[index] ?? time)));
   }
   frames.sort((a, b) => a - b);
-  const heap = (await page.evaluate('performance.memory.usedJSHeapSize')) as number;
+  const heap = await page.evaluate<number>('performance.memory.usedJSHeapSize');
   console.log(
     `first picture ${median(first).toFixed(0)} ms, all ${1 + middles + middles * tops} laid out ${median(all).toFixed(0)} ms`,
   );
