@@ -40,7 +40,8 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
   it('says how much is referenced, who has the image open, and what stands in its header', async () => {
     const holder = spawn('qemu-io', [disk], { stdio: ['pipe', 'pipe', 'ignore'] });
     await new Promise((resolve) => holder.stdout.once('data', resolve));
-    const { page, faults, close } = await openWindow(browser, served.url, { colorScheme: 'dark' });
+    const shown = await openWindow(browser, served.url, { colorScheme: 'dark' });
+    const { page } = shown;
     try {
       await page.getByRole('link', { name: 'disk.qcow2', exact: true }).click();
       const mapped = JSON.parse(run('qemu-img', 'map', '-U', '--output=json', disk)) as {
@@ -60,15 +61,16 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
       expect(violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')).toEqual([]);
       await fields.getByRole('row').filter({ hasText: 'cluster_bits' }).getByRole('link').click();
       await page.waitForURL((url) => url.hash.includes('hex?view=file&at=0x14'));
-      expect(faults).toEqual([]);
+      expect(shown.faults).toEqual([]);
     } finally {
-      await close();
+      await shown.close();
       holder.kill();
     }
   });
 
   it('says in Chinese why something was refused', async () => {
-    const { page, close } = await openWindow(browser, served.url, { locale: 'zh-CN' });
+    const shown = await openWindow(browser, served.url, { locale: 'zh-CN' });
+    const { page } = shown;
     try {
       await page.getByRole('link', { name: 'disk.qcow2', exact: true }).click();
       await page.getByRole('link', { name: '检查', exact: true }).click();
@@ -77,7 +79,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
       await page.getByRole('button', { name: '立即检查' }).click();
       await page.getByRole('alert').getByText('没有那个文件或目录').first().waitFor();
     } finally {
-      await close();
+      await shown.close();
     }
   });
 });

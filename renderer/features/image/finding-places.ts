@@ -11,6 +11,14 @@ export type Severity = KeptFinding['severity'];
 /** The worst first. */
 export const severities: readonly Severity[] = ['corruption', 'error', 'leak'];
 
+/** How an image is repaired. */
+export interface Repair {
+  readonly what: 'leaks' | 'all';
+  /** Path of the copy that is repaired; null: the image itself. */
+  readonly copy: string | null;
+  readonly relink: boolean;
+}
+
 export interface Counts {
   readonly corruptions: number;
   readonly leaks: number;
