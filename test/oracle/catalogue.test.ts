@@ -56,9 +56,14 @@ describeWith({ peers: ['qemu-img'], shared: true }, 'a large datastore', () => {
   it('is scanned quickly, and again in no time', async () => {
     expect(first.result.added).toBe(images.length);
     expect(first.result.read / first.seconds).toBeGreaterThan(perMinute / 60);
+    // What could not be read for a reason that may have passed is tried again each time.
+    const triedAgain = images.filter(
+      ({ problem }) => problem !== null && /^(storage|gate)\/|\/extent-open$|missing/.test(problem.code),
+    );
+    expect(triedAgain.length).toBeLessThan(5);
     const begin = performance.now();
     expect(await scan(catalogue, { datastore: 'large' }, silentJob)).toMatchObject({
-      read: 0,
+      read: triedAgain.length,
       added: 0,
       changed: 0,
       gone: 0,
