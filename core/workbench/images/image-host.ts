@@ -165,7 +165,7 @@ export class ImageHost {
       if (!isOpen(session)) this.#makeRoom();
       return ask(threadFor(session, name), name, args, signal);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 
