@@ -152,21 +152,17 @@ export class ImageHost {
   }
 
   /** The same, unless `signal` says before its turn comes that nobody wants to know any more. Throws `request/cancelled` then. */
-  askUntil<Name extends keyof Questions>(
+  async askUntil<Name extends keyof Questions>(
     signal: AbortSignal | undefined,
     id: string,
     name: Name,
     ...args: Parameters<Questions[Name]>
   ): Promise<unknown> {
     const session = this.#sessions.get(id);
-    if (session === undefined) return Promise.reject(new ImageError('session/unknown', { id }));
+    if (session === undefined) throw new ImageError('session/unknown', { id });
     session.usedAt = performance.now();
-    try {
-      if (!isOpen(session)) this.#makeRoom();
-      return ask(threadFor(session, name), name, args, signal);
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    if (!isOpen(session)) this.#makeRoom();
+    return await ask(threadFor(session, name), name, args, signal);
   }
 
   /** Closes it; one that is not open is closed already. */
