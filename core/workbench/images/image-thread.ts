@@ -95,7 +95,8 @@ function openAsFarAs(path: string, options: OpenOptions): { open: OpenImage; red
   throw reason ?? new Error(path);
 }
 
-function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTask): Questions {
+/** The questions about one image; it is opened with the first of them and stays open as long as the thread. */
+export function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTask): Questions {
   const surroundings = { secrets, fence, gate };
   const options = optionsOf(image, surroundings);
   let open: OpenImage | null = null;
