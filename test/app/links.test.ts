@@ -133,7 +133,8 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
   it('to the chain and back', async () => {
     await go(`#/image/${id}/map?view=guest&at=${hex(MiB)}`);
     await place().getByRole('button', { name: 'Show in the chain' }).click();
-    await page.getByTestId('chain').waitFor();
+    // The link names the place: the chain says at once who supplies it.
+    await page.getByTestId('supplier').waitFor();
     await page.goBack();
     await place().getByRole('button', { name: 'Show in hex', exact: true }).click();
     await arrive('hex', 'guest', MiB);

@@ -115,8 +115,10 @@ describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'the 
     await page.keyboard.press('End');
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { level: 1, name: 'top.qcow2' }).waitFor();
-    await page.getByRole('link', { name: 'Parent and children' }).click();
-    await page.getByRole('link', { name: inDisks('base.qcow2') }).click();
+    await page.getByRole('link', { name: 'Chain', exact: true }).click();
+    const selected = page.getByTestId('chain-selected');
+    await selected.getByRole('button', { name: 'base.qcow2', exact: true }).click();
+    await selected.getByRole('link', { name: 'Open its page' }).click();
     await page.getByRole('heading', { level: 1, name: 'base.qcow2' }).waitFor();
   });
 
@@ -269,7 +271,7 @@ describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'the 
         await page.waitForTimeout(150);
         expect(await seriousFaults(), `${address} ${colorScheme}`).toEqual([]);
       }
-      const tabs = colorScheme === 'light' ? ['Overview', 'Snapshots', 'Parent and children', 'Check'] : ['Overview'];
+      const tabs = colorScheme === 'light' ? ['Overview', 'Snapshots', 'Chain', 'Check'] : ['Overview'];
       for (const tab of tabs) {
         await openImage('base.qcow2', tab);
         expect(await seriousFaults(), `${tab} ${colorScheme}`).toEqual([]);

@@ -317,9 +317,6 @@ describeWith({ unless: missingShell() }, 'the window (stand-in)', () => {
     fs.mkdirSync(store);
     mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', path.join(store, 'disk.qcow2'), '8M']);
     await start({}, [path.join(store, 'disk.qcow2')]);
-    // The question whether the folder is to become a datastore comes before anything is shown of it.
-    await program.askedFor('showMessageBox');
-    await program.within((stand) => stand.answers.push({ response: 0 }));
     const bridged = await bridgeWindow(browser, program);
     await bridged.page.getByText('Platter').first().waitFor();
     await program.within(
