@@ -27,10 +27,12 @@ const packages = {
   'fsck.fat': 'dosfstools',
   mcopy: 'mtools',
   mdel: 'mtools',
+  minfo: 'mtools',
   mkntfs: 'ntfs-3g',
   ntfscp: 'ntfs-3g',
   ntfscat: 'ntfs-3g',
   ntfsfix: 'ntfs-3g',
+  ntfsinfo: 'ntfs-3g',
   chromium: 'chromium',
 } as const;
 

@@ -8,7 +8,7 @@ import type { HostRange } from '../block/units.ts';
 import { isImageError } from '../errors/image-error.ts';
 import type { Region } from '../formats/driver.ts';
 import { groupDescriptor, incompat, superblock as extSuperblock, superblockOffset } from './ext-spec.ts';
-import { bootSector as fatBoot } from './fat-spec.ts';
+import { oldBootSector, wideBootSector } from './fat-spec.ts';
 import { bootSector as ntfsBoot } from './ntfs-spec.ts';
 import type { FileSystem } from './volume.ts';
 import { superblock as xfsSuperblock } from './xfs-spec.ts';
@@ -39,7 +39,9 @@ export function headsOf(node: BlockNode, { kind, volume }: FileSystem): readonly
     return [plain(superblockOffset, `${kind} superblock`, extSuperblock), ...groups(node, start, kind)];
   }
   if (kind === 'ntfs') return [head(0, 'NTFS boot sector', (bytes, at) => ntfsRows(bytes, at), ntfsBoot.size)];
-  if (kind.startsWith('fat')) return [plain(0, `${kind.toUpperCase()} boot sector`, fatBoot)];
+  if (kind.startsWith('fat')) {
+    return [plain(0, `${kind.toUpperCase()} boot sector`, kind === 'fat32' ? wideBootSector : oldBootSector)];
+  }
   if (kind === 'XFS') return [plain(0, 'XFS superblock', xfsSuperblock)];
   if (kind === 'LUKS') return [head(0, 'LUKS header', annotateHeader, headerLength)];
   return [];
@@ -99,7 +101,7 @@ function ntfsRows(bytes: Uint8Array, at: number): Annotation[] {
   const rows = ntfsBoot.annotate(bytes, at);
   const perSector = new DataView(bytes.buffer, bytes.byteOffset).getUint16(11, true);
   const perCluster = bytes[13] ?? 0;
-  const cluster = perSector * (perCluster < 0x80 ? perCluster : 2 ** (256 - perCluster));
+  const cluster = perSector * (perCluster <= 0x80 ? perCluster : 2 ** (256 - perCluster));
   return rows.map((row) => {
     if (row.field !== 'mft_lcn' && row.field !== 'mftmirr_lcn') return row;
     const offset = at + Number.parseInt(row.value, 10) * cluster;
