@@ -37,6 +37,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     const file = fs.openSync(path.join(disks, 'broken.qcow2'), 'r+');
     fs.writeSync(file, Buffer.alloc(8, 0xff), 0, 8, 40);
     fs.closeSync(file);
+    tear();
     served = await serveWindow(folder);
     browser = await launchBrowser();
     shown = await openWindow(browser, served.url, { viewport: { width: 1440, height: 900 } });
@@ -50,6 +51,17 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     await browser.close();
     await served.stop();
   });
+
+  /** `torn.qcow2`: the disk with an L2 entry, of the second cluster, that points into the middle of a cluster. */
+  function tear(): void {
+    const name = path.join(disks, 'torn.qcow2');
+    fs.copyFileSync(path.join(disks, 'disk.qcow2'), name);
+    const bytes = fs.readFileSync(name);
+    const l1 = Number(bytes.readBigUInt64BE(40));
+    const l2 = Number(bytes.readBigUInt64BE(l1) & 0x00ff_ffff_ffff_fe00n);
+    bytes.writeBigUInt64BE(0x8000_0000_0000_0200n, l2 + 8);
+    fs.writeFileSync(name, bytes);
+  }
 
   async function open(name: string, query = ''): Promise<void> {
     await page.evaluate("location.hash = '#/library'");
@@ -173,6 +185,22 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     await page.getByText('It cannot be opened as an image').waitFor();
     await go('header.l1_table_offset');
     await eventually(() => field('path').innerText()).toBe('header.l1_table_offset');
+    await eventually(() => page.locator('b.faulty').count()).toBeGreaterThan(0);
+  });
+
+  it('shows what cannot be read of the disk as such, and the bytes on both sides of it', async () => {
+    await open('torn.qcow2', '?view=guest&at=0xfff0');
+    const unreadable = Array.from({ length: 16 }, () => '??').join(' ');
+    const disk = fs.readFileSync(path.join(disks, 'plain.raw'));
+    expect(await row(0xfff0)).toBe(digits(disk.subarray(0xfff0, 0x10000)));
+    expect(await row(0x10000)).toBe(unreadable);
+    await go('0x1fff0');
+    expect(await row(0x1fff0)).toBe(unreadable);
+    expect(await row(0x20000)).toBe(digits(disk.subarray(0x20000, 0x20010)));
+    // The entry that is to blame is reached, and marked as wrong.
+    await open('torn.qcow2');
+    await go('L2[0][1]');
+    await eventually(() => field('path').innerText()).toBe('L2[0][1]');
     await eventually(() => page.locator('b.faulty').count()).toBeGreaterThan(0);
   });
 
