@@ -12,6 +12,7 @@ import type { Job } from '../../core/job.ts';
 import { dependentsOf, findParent } from '../../core/catalogue/lineage.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
 import { inOrder } from '../json.ts';
+import { secretSource } from '../passphrase.ts';
 import { CommandError, outLine, UsageError } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
 import { openForCommand } from './datastore.ts';
@@ -208,7 +209,8 @@ const verbs = new Map<string, Action>([
       if (rest[0] !== undefined) throw new UsageError(`Unexpected argument '${rest[0]}'`, spec.name);
       return underJob(
         args,
-        (job) => mergeIntoParent(catalogue, { image: id, force: args.has('force') }, job),
+        (job) =>
+          mergeIntoParent(catalogue, { image: id, force: args.has('force'), secret: secretSource(new Map()) }, job),
         ({ parent }) => outLine(imageRecord(catalogue, parent).file),
       );
     },

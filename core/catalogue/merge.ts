@@ -1,4 +1,5 @@
 // Merging an image into its parent: what it holds goes down, what stood on it stands on the parent, and the image goes.
+import type { SecretSource } from '../block/crypto/secret.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { Job } from '../job.ts';
 import { commit } from '../operations/commit.ts';
@@ -14,6 +15,8 @@ export interface MergeParams {
   readonly image: string;
   /** Although other images stand on the parent too, whose disks change by it, and although internal snapshots are lost. */
   readonly force: boolean;
+  /** Hands out the passphrases of encrypted images: of both, and of what stood on the image. */
+  readonly secret?: SecretSource | undefined;
 }
 
 export interface MergeResult {
@@ -32,7 +35,7 @@ export interface MergeResult {
  */
 export async function mergeIntoParent(
   catalogue: Catalogue,
-  { image, force }: MergeParams,
+  { image, force, secret }: MergeParams,
   job: Job,
 ): Promise<MergeResult> {
   const { file, format } = placeOf(catalogue, image);
@@ -52,13 +55,13 @@ export async function mergeIntoParent(
     force,
   );
   const { copied, zeroed } = await commit(
-    { path: file, options: { format }, base: null, keep: true, rate: 0, force: true },
+    { path: file, options: { format, secret }, base: null, keep: true, rate: 0, force: true },
     job,
   );
   rereadImage(catalogue, parent);
   const children = childEdges(catalogue, image);
   // From here on nothing is given up half way: each child stands on a whole chain before and after its link changes.
-  for (const { childId } of children) await linkTo(catalogue, childId, parent, job);
+  for (const { childId } of children) await linkTo(catalogue, childId, parent, job, secret);
   remember(catalogue, parent, 'merge', file);
   deleteImage(catalogue, image, false);
   return { parent, copied: copied + zeroed, relinked: children.length };

@@ -15,7 +15,7 @@ import { digestAlgorithms } from '../../../operations/digest.ts';
 import { fenced, requireWithin } from '../../fence.ts';
 import { keptPolicy } from '../../kept-gate.ts';
 import { addSamples } from '../../samples/add-samples.ts';
-import { allow, filePath } from '../image-argument.ts';
+import { allow, filePath, secretsOf } from '../image-argument.ts';
 import { work, type WorkContext } from './work.ts';
 
 const id = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
@@ -118,13 +118,22 @@ export const worksOnCatalogue = {
       return null;
     }),
   ),
-  merge: work(v.strictObject({ image: id, force: v.boolean() }), true, nowhere, (params, context) =>
-    withCatalogue(context, (catalogue) => {
-      requireImage(catalogue, params.image, context);
-      const parent = parentEdge(catalogue, params.image)?.parentId ?? null;
-      if (parent !== null) requireImage(catalogue, parent, context);
-      return mergeIntoParent(catalogue, params, context.job);
+  merge: work(
+    v.strictObject({
+      image: id,
+      force: v.boolean(),
+      /** Name of the passphrase handed over beside the parameters. Null or absent: it needs none. */
+      secret: v.optional(v.nullable(v.string()), null),
     }),
+    true,
+    nowhere,
+    ({ image, force, secret }, context) =>
+      withCatalogue(context, (catalogue) => {
+        requireImage(catalogue, image, context);
+        const parent = parentEdge(catalogue, image)?.parentId ?? null;
+        if (parent !== null) requireImage(catalogue, parent, context);
+        return mergeIntoParent(catalogue, { image, force, secret: secretsOf(context.secrets, secret) }, context.job);
+      }),
   ),
   migrate: work(
     v.strictObject({
