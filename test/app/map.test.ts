@@ -47,6 +47,14 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     fs.ftruncateSync(torn, (clusters + 1) * 65536);
     fs.writeSync(torn, Buffer.from([0, 1]), 0, 2, word(word(48)) + clusters * 2);
     fs.closeSync(torn);
+    run('qemu-img', 'create', '-q', '-u', '-f', 'qcow2', '-b', 'gone.qcow2', '-F', 'qcow2', 'orphan.qcow2', '64M');
+    const orphan = path.join(disks, 'orphan.qcow2');
+    run(
+      'qemu-io',
+      '-c',
+      'write -P 5 16M 1M',
+      `json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"${orphan}"}}`,
+    );
     platter('datastore', 'add', disks);
     platter('datastore', 'scan');
     served = await serveWindow(folder);
@@ -233,6 +241,14 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     await page.getByRole('button', { name: 'File', exact: true }).click();
     await page.getByRole('table', { name: 'File' }).getByText('Lost: nothing refers to it').waitFor();
     await page.getByText(/Findings of the last check: \d+/).waitFor();
+  });
+
+  it('opens an image whose parent is gone: says so, and shows what the image itself holds', async () => {
+    await openMap('orphan.qcow2');
+    const reduced = page.getByRole('status').filter({ hasText: 'Shown without the layers below it' });
+    expect(await reduced.textContent()).toContain('gone.qcow2');
+    const row = page.getByRole('table', { name: 'Guest disk' }).getByRole('row', { name: /^Data\b/ });
+    expect(await row.textContent()).toContain('1 MiB');
   });
 
   it('saves the picture and the cells', async () => {

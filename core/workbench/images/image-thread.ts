@@ -86,13 +86,18 @@ function openAsFarAs(path: string, options: OpenOptions): { open: OpenImage; red
   for (const [how, tried] of attempts) {
     try {
       const open = new OpenImage(path, tried, how === 'bytes');
-      return { open, reduced: reason === null || how === 'whole' ? null : { how, reason: reason.message } };
+      return { open, reduced: reason === null || how === 'whole' ? null : { how, reason: named(reason, path) } };
     } catch (error) {
       if (!(error instanceof ImageError)) throw error;
       reason ??= error;
     }
   }
   throw reason ?? new Error(path);
+}
+
+/** What went wrong, and with which file, where that is another one than the image and the sentence leaves it out. */
+function named({ message, where: { file } }: ImageError, image: string): string {
+  return file === undefined || file === image || message.includes(file) ? message : `${message} (${file})`;
 }
 
 /** The questions about one image; it is opened with the first of them and stays open as long as the thread. */
