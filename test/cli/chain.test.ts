@@ -144,9 +144,11 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter chain', () => {
     mustRun('qemu-io', ['-f', 'vmdk', '-c', 'write -P 1 0 64k', 'a.vmdk'], { cwd: folder });
     shown = platter('chain', 'b.vmdk');
     expect(shown.status).toBe(2);
+    // QEMU leaves leading zeroes out.
     const cid = (name: string): string =>
-      /CID=([0-9a-f]+)/.exec(fs.readFileSync(path.join(folder, name), 'latin1'))?.[1] ?? '';
-    const wanted = /parentCID=([0-9a-f]+)/.exec(fs.readFileSync(path.join(folder, 'b.vmdk'), 'latin1'))?.[1] ?? '';
+      /CID=([0-9a-f]+)/.exec(fs.readFileSync(path.join(folder, name), 'latin1'))?.[1]?.padStart(8, '0') ?? '';
+    const wanted =
+      /parentCID=([0-9a-f]+)/.exec(fs.readFileSync(path.join(folder, 'b.vmdk'), 'latin1'))?.[1]?.padStart(8, '0') ?? '';
     expect(shown.stdout).toContain(`(expected ${wanted}, found ${cid('a.vmdk')})`);
     run('rebase', '-u', '-b', 'top.qcow2', '-F', 'qcow2', 'two.qcow2');
     shown = platter('chain', 'top.qcow2');
