@@ -10,7 +10,7 @@ import type { Order, Report } from './worker.ts';
 const mutants = Number(process.env.FUZZ_MUTANTS ?? 2000);
 const only = /^([a-z0-9]+):(\d+)$/.exec(process.env.FUZZ_ONLY ?? '');
 /** Without a word for so long, the process hangs. Generous: it may share its processor. */
-const silence = 30_000;
+const silence = 60_000;
 
 interface Outcome {
   readonly faults: readonly string[];

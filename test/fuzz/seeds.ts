@@ -5,6 +5,7 @@ import path from 'node:path';
 import type { FormatId } from '../../core/formats/format-id.ts';
 import { mustRun, peer } from '../peers.ts';
 import { samplesIn, unpackSample } from '../samples/case.ts';
+import { mustRunWithSecrets } from '../units/block/crypto/passphrases.ts';
 import { archiveOf, descriptorText, makeDisk, manifestText } from '../units/formats/ova/packages.ts';
 
 export interface SeedImage {
@@ -97,8 +98,7 @@ function makeOva(folder: string): SeedImage {
 
 /** An encrypted disk with few iterations: mutants are opened without a passphrase, so only what stands before that matters. */
 function makeLuks(folder: string): SeedImage {
-  const secret = ['--object', 'secret,id=key,data=passphrase'];
-  const options = ['-o', 'key-secret=key,iter-time=10'];
-  mustRun('qemu-img', ['create', '-q', ...secret, '-f', 'luks', ...options, 'made.luks', '64k'], { cwd: folder });
+  const options = ['-o', 'key-secret=s,iter-time=10'];
+  mustRunWithSecrets('qemu-img', ['create', '-q', '-f', 'luks', ...options, 'made.luks', '64k'], { cwd: folder });
   return { name: 'luks', bytes: fs.readFileSync(path.join(folder, 'made.luks')) };
 }
