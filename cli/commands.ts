@@ -67,7 +67,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'datastore',
-    summary: 'keep an eye on folders of images: add, scan, list, show, problems, rename, remove',
+    summary: 'keep an eye on folders of images: add, scan, list, show, problems, rename, remove; sample images',
     load: () => import('./commands/datastore.ts'),
   },
   {
