@@ -47,14 +47,12 @@ async function timeToMap(page: Page, address: string, view: string): Promise<{ w
   })()`);
 }
 
-/** Intervals between frames while the wheel turns in and out and the map is dragged. */
-async function frames(page: Page, view: string): Promise<number[]> {
-  const box = await page.getByTestId(`map-${view}`).boundingBox();
-  if (box === null) throw new Error('no canvas');
-  const recorded = page.evaluate<number[]>(`new Promise((resolve) => {
+/** Milliseconds between one frame and the next, for so many milliseconds. */
+function recordFrames(page: Page, milliseconds: number): Promise<number[]> {
+  return page.evaluate<number[]>(`new Promise((resolve) => {
     const intervals = [];
     let last = performance.now();
-    const until = last + 4000;
+    const until = last + ${milliseconds};
     const next = (now) => {
       intervals.push(now - last);
       last = now;
@@ -63,6 +61,13 @@ async function frames(page: Page, view: string): Promise<number[]> {
     };
     requestAnimationFrame(next);
   })`);
+}
+
+/** Intervals between frames while the wheel turns in and out and the map is dragged. */
+async function frames(page: Page, view: string): Promise<number[]> {
+  const box = await page.getByTestId(`map-${view}`).boundingBox();
+  if (box === null) throw new Error('no canvas');
+  const recorded = recordFrames(page, 4000);
   await page.mouse.move(box.x + box.width / 3, box.y + box.height / 3);
   for (let turn = 0; turn < 24; turn++) {
     await page.mouse.wheel(0, turn < 12 ? -80 : 80);
@@ -93,18 +98,7 @@ async function hexFrames(page: Page, id: string, at: number): Promise<number[]> 
   const box = await grid.boundingBox();
   if (box === null) throw new Error('no grid');
   await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
-  const recorded = page.evaluate<number[]>(`new Promise((resolve) => {
-    const intervals = [];
-    let last = performance.now();
-    const until = last + 3000;
-    const next = (now) => {
-      intervals.push(now - last);
-      last = now;
-      if (now < until) requestAnimationFrame(next);
-      else resolve(intervals.slice(1));
-    };
-    requestAnimationFrame(next);
-  })`);
+  const recorded = recordFrames(page, 3000);
   for (let turn = 0; turn < 60; turn++) {
     await page.mouse.wheel(0, turn % 20 < 15 ? 240 : -240);
     await page.waitForTimeout(40);
