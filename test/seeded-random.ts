@@ -46,10 +46,11 @@ export function seedOf(name: string): number {
   return hash >>> 0;
 }
 
-/** The seed that SEED names, or a new one; printed, so that a failure can be repeated. */
+/** The seed that SEED names; else the subject's own in the short run, a new one in the long one. Printed, so that a failure can be repeated. */
 export function chosenSeed(subject: string): number {
-  const stated = process.env.SEED;
-  const seed = stated === undefined ? (Date.now() ^ (process.pid << 16)) >>> 0 : Number(stated);
+  const { SEED: stated, PLATTER_LONG: long } = process.env;
+  const unstated = long === '1' ? (Date.now() ^ (process.pid << 16)) >>> 0 : seedOf(subject);
+  const seed = stated === undefined ? unstated : Number(stated);
   console.log(`${subject}: SEED=${seed}`);
   return seed;
 }

@@ -176,12 +176,16 @@ class Play {
     for (const [name, model] of this.#snapshots) this.#compare('top', model, name);
   }
 
-  /** The size too. */
+  /** The size too. qemu-img gives a snapshot out with the size that the image has now, so there only what both have is compared. */
   #compare(name: string, model: Buffer, snapshot: string | null = null): void {
     const raw = this.at('raw');
     const which = snapshot === null ? [] : ['-l', snapshot];
     mustRun('qemu-img', ['convert', '-f', 'qcow2', ...which, '-O', 'raw', this.at(name), raw]);
-    expect(difference(fs.readFileSync(raw), model), `${name} ${snapshot ?? ''}`).toBeNull();
+    const content = fs.readFileSync(raw);
+    const size = snapshot === null ? model.length : Math.min(model.length, this.#model.length);
+    if (snapshot !== null) expect(content.length, `${name} ${snapshot}`).toBe(this.#model.length);
+    const shown = snapshot === null ? content : content.subarray(0, size);
+    expect(difference(shown, model.subarray(0, size)), `${name} ${snapshot ?? ''}`).toBeNull();
   }
 }
 
