@@ -48,7 +48,7 @@ export class Activity {
 
   #hear(news: JobNews): void {
     const { id } = news;
-    if (news.kind === 'log' || this.#quiet.has(id)) return;
+    if (news.kind === 'log' || news.kind === 'makes' || this.#quiet.has(id)) return;
     const known = this.#atWork.get(id) ?? { done: 0, total: 0, paused: false };
     if (news.kind === 'progress') {
       this.#atWork.set(id, { ...known, done: news.progress.done, total: news.progress.total });

@@ -13,7 +13,7 @@ import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.
 import { openImage, type OpenedImage, type OpenOptions } from '../formats/open.ts';
 import { createDriverNamed, findDriver } from '../formats/registry.ts';
 import { withoutUnused } from '../guest/unused-space.ts';
-import type { Job } from '../job.ts';
+import type { Fill, Job } from '../job.ts';
 import { breather } from './breathe.ts';
 import { verifyArchive, writeArchive } from './convert-archive.ts';
 import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps, type BitmapsWanted } from './convert-bitmaps.ts';
@@ -238,6 +238,13 @@ async function convertToNew(
         targetIsZero: params.backing === null && !files.inPlace && startsAsZeroes,
         ...(files.inPlace || backing === null || !startsAsZeroes ? {} : { zeroFrom: backing.size }),
         targetBacking: backing?.size ?? 0,
+        fill: job.makes?.({
+          path: files.path,
+          partial: files.partial,
+          format: driver.id,
+          size: node.size,
+          granularity: node.granularity,
+        }),
         job,
       });
       const skippedBitmaps = bitmaps === null ? [] : copyBitmaps(bitmaps, driver, node);
@@ -414,7 +421,14 @@ async function copyInto(
   params: ConvertParams,
   parts: readonly CopyPart[],
   target: WritableNode,
-  state: { targetIsZero: boolean; zeroFrom?: number; keepSpace?: boolean; targetBacking: number; job: Job },
+  state: {
+    targetIsZero: boolean;
+    zeroFrom?: number;
+    keepSpace?: boolean;
+    targetBacking: number;
+    fill?: Fill | undefined;
+    job: Job;
+  },
 ): Promise<Omit<ConvertResult, 'size' | 'verified' | 'skippedBitmaps'>> {
   const unreadable: { start: number; length: number; reason: string }[] = [];
   let unreadableBytes = 0;
@@ -442,6 +456,7 @@ async function copyInto(
       outOfOrder: params.outOfOrder && target.packed?.always !== true,
       rate: params.rate,
       salvage: params.salvage ? salvage : null,
+      fill: state.fill,
     },
     state.job,
   );

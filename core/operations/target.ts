@@ -27,6 +27,8 @@ export function shapeFrom(options: Readonly<Record<string, unknown>>): FileShape
 export interface NewTarget {
   /** The path that will carry the image; symbolic links are followed. */
   readonly path: string;
+  /** The file that is written until then. */
+  readonly partial: string;
   /** Empty and writable. Its `close` does nothing: `complete` and `abandon` close it. */
   readonly storage: Storage;
   /** Written in place (block device): there is no other name, and nothing to rename. */
@@ -69,12 +71,12 @@ export function newTarget(target: string, options: NewTargetOptions = {}): NewTa
   const files: PartialFile[] = [];
   const first = followLinks(target);
   if (isSpecial(first)) return inPlaceTarget(target, options);
-  const add = (final: string): Storage => {
+  const add = (final: string): PartialFile => {
     const file = beginPartial(final, options);
     files.push(file);
-    return file.storage;
+    return file;
   };
-  const storage = add(first);
+  const { storage, partial } = add(first);
   let ended = false;
   const end = (): boolean => {
     const before = ended;
@@ -83,11 +85,12 @@ export function newTarget(target: string, options: NewTargetOptions = {}): NewTa
   };
   return {
     path: first,
+    partial,
     storage,
     inPlace: false,
     createFile(reference) {
       const final = followLinks(resolveReference(first, reference));
-      return add(final);
+      return add(final).storage;
     },
     complete() {
       if (end()) return;
@@ -140,6 +143,7 @@ function inPlaceTarget(target: string, options: NewTargetOptions): NewTarget {
   let ended = false;
   return {
     path: target,
+    partial: target,
     storage,
     inPlace: true,
     createFile(reference) {

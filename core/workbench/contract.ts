@@ -30,7 +30,7 @@ import type { Profile } from '../profiles/profile.ts';
 import type { ProfileFinding, ProfileVerdict } from '../profiles/verdict.ts';
 import { filePath, imageArgument } from './jobs/image-argument.ts';
 import type { JobNews } from './jobs/job-host.ts';
-import type { JobLine, JobRecord } from './jobs/job-store.ts';
+import type { JobLine, JobRecord, MadeImage } from './jobs/job-store.ts';
 import type { WorkFacts, WorkName, WorkParams } from './jobs/works.ts';
 import { fileLayers, guestLayers, type MapLayer } from './map/classes.ts';
 import type { MapPlace } from './map/image-map.ts';
@@ -63,6 +63,7 @@ export type {
   KeptGate,
   LastVerb,
   ListedReference,
+  MadeImage,
   MapLayer,
   MapPlace,
   MeasureResult,
@@ -274,6 +275,13 @@ const session = v.pipe(v.string(), v.uuid());
 /** `guest`, `snapshot:` with an id behind it, or the role of a file. */
 const view = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
 
+/** Which cells of a map. */
+const cellsAsked = {
+  level: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(52)),
+  first: offset,
+  cells: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostCells)),
+};
+
 export const contract = {
   program: {
     about: oc.output(output<About>()),
@@ -402,6 +410,8 @@ export const contract = {
     pause: oc.input(v.strictObject({ id: name })).output(output<null>()),
     resume: oc.input(v.strictObject({ id: name })).output(output<null>()),
     forget: oc.input(v.strictObject({ id: name })).output(output<null>()),
+    /** Cells of the map of the disk that a running job writes (`makes`), as far as it is filled now; of level 0 as large as `makes` says. */
+    fill: oc.input(v.strictObject({ id: name, ...cellsAsked })).output(output<MapTile>()),
     /** What an interrupted job left of the file that it was making; `tidy` removes it. */
     leftovers: oc.input(v.strictObject({ id: name })).output(output<readonly string[]>()),
     tidy: oc.input(v.strictObject({ id: name })).output(output<readonly string[]>()),
@@ -456,9 +466,7 @@ export const contract = {
           session,
           view,
           layer: v.picklist([...guestLayers, ...fileLayers]),
-          level: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(52)),
-          first: offset,
-          cells: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostCells)),
+          ...cellsAsked,
         }),
       )
       .output(output<MapTile>()),

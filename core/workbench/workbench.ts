@@ -236,6 +236,10 @@ function makeRouter(
       pause: job.pause.handler(({ input }) => done(() => jobs.pause(input.id))),
       resume: job.resume.handler(({ input }) => done(() => jobs.resume(input.id))),
       forget: job.forget.handler(({ input }) => done(() => jobs.forget(input.id))),
+      fill: job.fill.handler(({ input: { id, ...place } }) => {
+        const { shares, ...tile } = jobs.fill(id, place);
+        return { ...tile, shares: new Blob([shares]), refined: true, surveyed: tile.size, fault: null };
+      }),
       leftovers: job.leftovers.handler(({ input }) => jobs.leftovers(input.id)),
       tidy: job.tidy.handler(({ input }) => jobs.tidy(input.id)),
       news: job.news.handler(({ signal }) => newsOf(jobs, signal)),

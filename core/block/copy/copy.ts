@@ -1,5 +1,5 @@
 // The bulk plane: guest bytes from sources to a target with overlapped reads, zero detection, packing lanes and ordered writes.
-import type { Job } from '../../job.ts';
+import type { Fill, Job } from '../../job.ts';
 import type { WritableNode } from '../node.ts';
 import type { Run } from '../read.ts';
 import { alignUp, MiB, type GuestRange } from '../units.ts';
@@ -9,7 +9,8 @@ import { offloadChunk } from './offload.ts';
 import { Pace } from './pace.ts';
 import { plan, type CopyPart, type Step } from './plan.ts';
 import { Slots, type Slot } from './slots.ts';
-import { placeChunk, prepareChunk, zeroTarget, type StoreCounts, type StoreRules } from './store.ts';
+import { placeChunk, prepareChunk, zeroTarget, type StoreCounts, type Stored, type StoreRules } from './store.ts';
+import type { Span } from './zeroes.ts';
 
 export interface CopyRequest {
   /** What to copy; the parts follow each other from the target's start. */
@@ -39,6 +40,8 @@ export interface CopyRequest {
   readonly rate: number;
   /** Called for each stretch that cannot be read and becomes zeroes; null: the first one ends the copy. */
   readonly salvage: ((range: GuestRange, error: unknown) => void) | null;
+  /** Hears of every stretch of the target once it is written. Absent: nobody listens. */
+  readonly fill?: Fill | undefined;
 }
 
 /** Bytes of the target by what became of them; `packed` counts stored bytes. */
@@ -53,7 +56,7 @@ const largestChunk = 2 * MiB;
  * `request/cancelled`.
  */
 export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyResult> {
-  const { target } = request;
+  const { target, fill } = request;
   const unit = Math.min(
     largestChunk,
     target.packed !== undefined && request.packed ? target.packed.unit : target.granularity,
@@ -83,6 +86,9 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
   };
   const offload = (step: Extract<Step, { kind: 'chunk' }>): void => {
     offloadChunk(step, rules, counts);
+    for (const { offset, length, run, keep } of fill === undefined ? [] : step.pieces) {
+      fill?.(keep ? 'below' : run === null ? 'zeroes' : 'data', step.start + offset, length);
+    }
     finish(step.length);
   };
   const begin = (step: Step, slot: Slot | null): void => {
@@ -96,12 +102,16 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
         await before;
         if (failure !== null) return;
         if (prepared !== null && slot !== null) {
-          const writes = placeChunk(slot, prepared, rules, counts);
+          const stored: Stored[] | null = fill === undefined ? null : [];
+          const writes = placeChunk(slot, prepared, rules, counts, stored);
           placed();
           await writes;
+          for (const { kind, offset, length } of stored ?? []) fill?.(kind, step.start + offset, length);
+          if (fill !== undefined && step.kind === 'chunk') tellRest(fill, step, prepared.zeroes);
         } else if (step.kind === 'zero') {
           zeroTarget(rules, step.start, step.length);
           counts.zeroes += step.length;
+          fill?.('zeroes', step.start, step.length);
         }
         finish(step.length);
       } catch (error) {
@@ -143,6 +153,7 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
     for (const step of plan(request.parts, planRules, damaged)) {
       job.throwIfCancelled();
       if (step.kind === 'keep') {
+        fill?.('below', step.start, step.length);
         finish(step.length);
         continue;
       }
@@ -165,6 +176,12 @@ export async function copyGuest(request: CopyRequest, job: Job): Promise<CopyRes
   }
   if (hasFailed(failure)) throw failure.error;
   return counts;
+}
+
+/** Tells of what of a chunk was not stored: its zeroes, and what is left to the layer below. */
+function tellRest(fill: Fill, { start, pieces }: Extract<Step, { kind: 'chunk' }>, zeroes: readonly Span[]): void {
+  for (const { offset, length } of zeroes) fill('zeroes', start + offset, length);
+  for (const { offset, length, keep } of pieces) if (keep) fill('below', start + offset, length);
 }
 
 /** A variable that closures set: the compiler must not think it knows better. */

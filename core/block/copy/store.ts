@@ -104,8 +104,31 @@ async function packUnits(
   return packed;
 }
 
-/** Reserves all places of a prepared chunk now; the promise ends when its bytes are written and published. Throws `copy/write`. */
-export function placeChunk(slot: Slot, prepared: Prepared, rules: StoreRules, counts: StoreCounts): Promise<void> {
+/** A stretch of a chunk that was stored, and how. `offset` counts from the chunk's start. */
+export interface Stored {
+  readonly kind: 'data' | 'packed';
+  readonly offset: number;
+  length: number;
+}
+
+/** Neighbours that are alike become one. */
+function note(stored: Stored[] | null, kind: Stored['kind'], offset: number, length: number): void {
+  const last = stored?.at(-1);
+  if (last !== undefined && last.kind === kind && last.offset + last.length === offset) last.length += length;
+  else stored?.push({ kind, offset, length });
+}
+
+/**
+ * Reserves all places of a prepared chunk now; the promise ends when its bytes are written and published. `stored` takes up what is
+ * stored how; null: nobody wants to know. Throws `copy/write`.
+ */
+export function placeChunk(
+  slot: Slot,
+  prepared: Prepared,
+  rules: StoreRules,
+  counts: StoreCounts,
+  stored: Stored[] | null = null,
+): Promise<void> {
   const writes: Promise<void>[] = [];
   for (const span of prepared.zeroes) zeroTarget(rules, prepared.start + span.offset, span.length);
   for (const span of prepared.zeroes) counts.zeroes += span.length;
@@ -113,8 +136,10 @@ export function placeChunk(slot: Slot, prepared: Prepared, rules: StoreRules, co
   let failure: { error: unknown } | null = null;
   for (const span of prepared.spans) {
     try {
-      if (prepared.packed === null) placePlain(slot, prepared, span, rules, gather, counts);
-      else placePacked(slot, prepared, span, rules, gather, counts);
+      if (prepared.packed === null) {
+        placePlain(slot, prepared, span, rules, gather, counts);
+        note(stored, 'data', span.offset, span.length);
+      } else placePacked(slot, prepared, span, rules, gather, counts, stored);
     } catch (error) {
       failure = { error: writeFailure(error, prepared.start + span.offset) };
       break;
@@ -212,6 +237,7 @@ function placePacked(
   rules: StoreRules,
   gather: Gather,
   counts: StoreCounts,
+  told: Stored[] | null,
 ): void {
   const writer = rules.target.packed;
   if (writer === undefined) return;
@@ -224,6 +250,7 @@ function placePacked(
         ? null
         : slot.side.subarray(packed.offset, packed.offset + packed.length);
     const reserved = stored === null ? null : writer.reservePacked(prepared.start + at, stored);
+    note(told, reserved === null ? 'data' : 'packed', at, length);
     if (reserved === null) {
       placePlain(slot, prepared, { offset: at, length }, rules, gather, counts);
     } else {

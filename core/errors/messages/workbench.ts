@@ -12,6 +12,7 @@ export const workbenchMessages = {
   'session/died': (d) => `The image was closed by a fault: ${d.reason}`,
   'session/too-many': (d) => `${d.allowed} images are open; close one first`,
   'job/unknown': (d) => `There is no job '${d.id}'`,
+  'job/makes-nothing': 'The job writes no new image, or has not begun to',
   'job/over': 'The job is over',
   'job/running': 'The job is not over yet',
   'job/no-work': (d) => `There is no work '${d.work}' for a job`,

@@ -13,7 +13,9 @@ import path from 'node:path';
 import { requireChange, requireWithin, type Fence } from '../fence.ts';
 import { readGate } from '../kept-gate.ts';
 import { askToStop, askToWait, isWaiting, letGoOn, newControl, type ControlWords } from './control.ts';
-import { JobStore, type JobLine, type JobRecord, type JobState } from './job-store.ts';
+import { fillTile, type FillMap, type FillTile } from '../map/fill.ts';
+import type { TileRequest } from '../map/tile.ts';
+import { JobStore, type JobLine, type JobRecord, type JobState, type MadeImage } from './job-store.ts';
 import type { ThreadMessage, ThreadTask } from './job-thread.ts';
 import { works, type WorkName } from './works.ts';
 
@@ -27,6 +29,8 @@ export type JobNews =
       readonly rate: number;
       readonly left: number | null;
     }
+  /** It begins to write a new image; how far that is filled can be asked for. */
+  | { readonly kind: 'makes'; readonly id: string; readonly image: MadeImage }
   | { readonly kind: 'log'; readonly id: string; readonly text: string };
 
 interface RunningJob {
@@ -38,6 +42,8 @@ interface RunningJob {
   readonly control: ControlWords;
   worker: Worker | null;
   progress: Progress | null;
+  /** The image that it writes, and how far that is filled. */
+  making: { readonly image: MadeImage; readonly fill: FillMap } | null;
   phaseStarted: { readonly phase: string; readonly at: number; readonly done: number };
 }
 
@@ -104,6 +110,7 @@ export class JobHost {
       control: newControl(),
       worker: null,
       progress: null,
+      making: null,
       phaseStarted: { phase: '', at: 0, done: 0 },
     });
     this.#tell({ kind: 'state', id, state: 'queued' });
@@ -159,6 +166,17 @@ export class JobHost {
     // What others did outside of the fence is none of its business.
     const pid = this.#fence.roots === null ? null : process.pid;
     return this.#store.list(limit, offset, pid).map((record) => this.#live(record));
+  }
+
+  /**
+   * Cells of the map of the disk that a job is writing, as far as it is filled now. Throws `job/unknown`, `job/over`, and
+   * `job/makes-nothing` for one that writes no new image, or not yet.
+   */
+  fill(id: string, request: TileRequest): FillTile & { readonly size: number; readonly unit: number } {
+    const { making } = this.#require(id);
+    if (making === null) throw new ImageError('job/makes-nothing', { id });
+    const { size, unit } = making.fill;
+    return { ...fillTile(making.fill, request), size, unit };
   }
 
   lines(id: string, after: number, limit: number): JobLine[] {
@@ -228,7 +246,7 @@ export class JobHost {
 
   #live(record: JobRecord): JobRecord {
     const job = this.#running.get(record.id);
-    return job === undefined ? record : { ...record, progress: job.progress };
+    return job === undefined ? record : { ...record, progress: job.progress, makes: job.making?.image ?? null };
   }
 
   #require(id: string): RunningJob {
@@ -301,6 +319,12 @@ export class JobHost {
         case 'progress':
           this.#advance(job, message.progress);
           return;
+        case 'makes': {
+          const image = { ...message.image, unit: message.fill.unit };
+          job.making = { image, fill: message.fill };
+          this.#tell({ kind: 'makes', id, image });
+          return;
+        }
         case 'log':
           this.#store.log(id, 'log', message.text);
           this.#tell({ kind: 'log', id, text: message.text });

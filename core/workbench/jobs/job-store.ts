@@ -1,10 +1,15 @@
 // Jobs as the catalogue keeps them: running ones, finished ones, and those that a crash interrupted.
 import crypto from 'node:crypto';
 import type { WireError } from '../../errors/image-error.ts';
-import type { Progress } from '../../job.ts';
+import type { NewImage, Progress } from '../../job.ts';
 import type { Catalogue } from '../../catalogue/catalogue.ts';
 
 export type JobState = 'queued' | 'running' | 'paused' | 'done' | 'failed' | 'cancelled' | 'interrupted';
+
+/** The new image that a job is writing now, and the bytes of a cell of its map. */
+export interface MadeImage extends NewImage {
+  readonly unit: number;
+}
 
 /** A job, as it is listed. Times in milliseconds since 1970. */
 export interface JobRecord {
@@ -16,6 +21,8 @@ export interface JobRecord {
   readonly startedAt: number | null;
   readonly endedAt: number | null;
   readonly progress: Progress | null;
+  /** Null: it writes no new image, or not yet, or it is over. */
+  readonly makes: MadeImage | null;
   readonly result: unknown;
   readonly error: WireError | null;
 }
@@ -167,6 +174,7 @@ function recordOf(row: JobRow): JobRecord {
     startedAt: row.started_at,
     endedAt: row.ended_at,
     progress: parsed(row.progress) as Progress | null,
+    makes: null,
     result: parsed(row.result),
     error: parsed(row.error) as WireError | null,
   };

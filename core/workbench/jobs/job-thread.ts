@@ -2,9 +2,10 @@
 import { listenToJournals } from '../../block/journal/notices.ts';
 import { parentPort, workerData } from 'node:worker_threads';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
-import type { Job, Progress } from '../../job.ts';
+import type { Job, NewImage, Progress } from '../../job.ts';
 import type { Fence } from '../fence.ts';
 import type { KeptGate } from '../kept-gate.ts';
+import { fillRecorder, newFill, type FillMap } from '../map/fill.ts';
 import { shouldStop, waitWhileAsked, type ControlWords } from './control.ts';
 import { works } from './works.ts';
 import type { WorkName } from './works.ts';
@@ -25,6 +26,8 @@ export interface ThreadTask {
 export type ThreadMessage =
   | { readonly kind: 'progress'; readonly progress: Progress }
   | { readonly kind: 'log'; readonly text: string }
+  /** It begins to write a new image; `fill` is shared memory that says how far that is filled. */
+  | { readonly kind: 'makes'; readonly image: NewImage; readonly fill: FillMap }
   | { readonly kind: 'done'; readonly result: unknown }
   | { readonly kind: 'fault'; readonly error: WireError }
   | { readonly kind: 'bug'; readonly stack: string };
@@ -42,6 +45,11 @@ function threadJob(control: ControlWords, say: (message: ThreadMessage) => void)
       last = now;
       ({ phase } = progress);
       say({ kind: 'progress', progress });
+    },
+    makes(image) {
+      const fill = newFill(image.size, image.granularity);
+      say({ kind: 'makes', image, fill });
+      return fillRecorder(fill);
     },
     throwIfCancelled() {
       waitWhileAsked(control);

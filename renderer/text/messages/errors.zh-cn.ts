@@ -149,6 +149,7 @@ export const errorsZhCN: Readonly<Record<string, string>> = {
   'job/died': '任务“{work}”没有结果就结束了：{reason}',
   'job/memory': '任务“{work}”需要的内存超过任务可用的内存',
   'job/no-work': '没有名为“{work}”的任务类型',
+  'job/makes-nothing': '该任务不写入新映像，或尚未开始写入',
   'job/over': '任务已结束',
   'job/params': '“{work}”的参数“{field}”不正确：{reason}',
   'job/running': '任务尚未结束',

@@ -419,6 +419,15 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     await expect(client.jobs.start({ work: 'digest', params: { image: 1 } })).rejects.toMatchObject({
       data: { code: 'job/params' },
     });
+    await expect(client.jobs.fill({ id, level: 0, first: 0, cells: 16_384 })).rejects.toMatchObject({
+      data: { code: 'job/over' },
+    });
+    await expect(client.jobs.fill({ id, level: 0, first: 0, cells: 16_385 })).rejects.toMatchObject({
+      code: 'BAD_REQUEST',
+    });
+    expect(seen.find((one) => one.kind === 'makes' && one.id === id)).toMatchObject({
+      image: { path: path.join(store, 'made.vmdk'), size: 8388608, unit: 65536 },
+    });
     for (const call of ['cancel', 'pause', 'resume'] as const) {
       await expect(client.jobs[call]({ id })).rejects.toMatchObject({ data: { code: 'job/over' } });
     }

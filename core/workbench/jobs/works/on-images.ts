@@ -77,6 +77,8 @@ export const worksOnImages = {
       keepIdentity: v.boolean(),
       /** Make it for this platform: what `options` leaves open is the profile's, the size is rounded up. Null or absent: for none. */
       profile: v.optional(v.nullable(v.string())),
+      /** Bytes per second at most; 0 or absent: as fast as it goes. */
+      rate: v.optional(byteCount, 0),
     }),
     true,
     ({ source, target, backing: below }) => [source.path, target, ...layerOf(target, below)],
@@ -94,7 +96,6 @@ export const worksOnImages = {
         cache: undefined,
         depth: 8,
         outOfOrder: true,
-        rate: 0,
         policy: policyOf(source, context, named),
         secret: secretsOf(context.secrets, source.secret),
       };
