@@ -121,9 +121,6 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     await expect.poll(() => act.isEnabled(), patient).toBe(true);
     expect(await sheet.getByTestId('digest').count()).toBe(0);
     await act.click();
-    await sheet
-      .getByTestId('digest')
-      .getByText(/^md5/i)
-      .waitFor();
+    await sheet.getByTestId('digest').getByText(/^md5/i).waitFor();
   });
 });
