@@ -1,6 +1,29 @@
 // Bytes, rates, times and dates in words, in the language of the window.
 import { settings, shownLanguage } from '../state/settings.svelte.ts';
 
+/** What `make` makes for the language that is shown, made once: making one takes longer than a hundred uses of it. */
+function inLanguage<Format>(make: (language: string) => Format): () => Format {
+  const made = new Map<string, Format>();
+  return () => {
+    const language = shownLanguage();
+    let format = made.get(language);
+    if (format === undefined) made.set(language, (format = make(language)));
+    return format;
+  };
+}
+
+const numberFormats = [0, 1, 2].map((maximumFractionDigits) =>
+  inLanguage((language) => new Intl.NumberFormat(language, { maximumFractionDigits })),
+);
+const countFormat = inLanguage((language) => new Intl.NumberFormat(language));
+const percentFormats = [0, 1].map((maximumFractionDigits) =>
+  inLanguage((language) => new Intl.NumberFormat(language, { style: 'percent', maximumFractionDigits })),
+);
+const dateFormat = inLanguage(
+  (language) => new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }),
+);
+const agoFormat = inLanguage((language) => new Intl.RelativeTimeFormat(language, { numeric: 'auto', style: 'narrow' }));
+
 const binary = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
 const decimal = ['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'];
 
@@ -14,17 +37,16 @@ export function sizeText(bytes: number): string {
     unit += 1;
   }
   const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
-  const number = new Intl.NumberFormat(shownLanguage(), { maximumFractionDigits: digits }).format(value);
-  return `${number} ${units[unit] ?? ''}`;
+  return `${numberFormats[digits]?.().format(value) ?? value} ${units[unit] ?? ''}`;
 }
 
 export function countText(count: number): string {
-  return new Intl.NumberFormat(shownLanguage()).format(count);
+  return countFormat().format(count);
 }
 
 export function percentText(ratio: number): string {
-  const maximumFractionDigits = ratio > 0 && ratio < 0.1 ? 1 : 0;
-  return new Intl.NumberFormat(shownLanguage(), { style: 'percent', maximumFractionDigits }).format(ratio);
+  const digits = ratio > 0 && ratio < 0.1 ? 1 : 0;
+  return percentFormats[digits]?.().format(ratio) ?? '';
 }
 
 /** `1:05`, `2:03:10`. */
@@ -37,7 +59,7 @@ export function durationText(seconds: number): string {
 }
 
 export function dateText(milliseconds: number): string {
-  return new Intl.DateTimeFormat(shownLanguage(), { dateStyle: 'medium', timeStyle: 'short' }).format(milliseconds);
+  return dateFormat().format(milliseconds);
 }
 
 const steps: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
@@ -51,7 +73,7 @@ const steps: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
 /** `3 days ago`. */
 export function agoText(milliseconds: number, now = Date.now()): string {
   const seconds = Math.round((milliseconds - now) / 1000);
-  const format = new Intl.RelativeTimeFormat(shownLanguage(), { numeric: 'auto', style: 'narrow' });
+  const format = agoFormat();
   for (const [unit, length] of steps) {
     if (Math.abs(seconds) >= length) return format.format(Math.trunc(seconds / length), unit);
   }

@@ -1,5 +1,6 @@
 // The thread of one job: runs one piece of work, tells how far it is, ends.
 import { listenToJournals } from '../../block/journal/notices.ts';
+import os from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
 import type { Job, NewImage, Progress } from '../../job.ts';
@@ -58,6 +59,22 @@ function threadJob(control: ControlWords, say: (message: ThreadMessage) => void)
   };
 }
 
+/** How nice a job is to the window (0 to 19). */
+const niceness = 10;
+
+/**
+ * Lets the window and its server go first where a job wants every processor. Only Linux has a niceness for each thread, which the threads
+ * that this one starts take over; elsewhere it would slow the whole program.
+ */
+function letOthersFirst(): void {
+  if (process.platform !== 'linux') return;
+  try {
+    os.setPriority(0, niceness);
+  } catch {
+    // A container may forbid it: then the job is as urgent as everything else.
+  }
+}
+
 async function perform(task: ThreadTask, say: (message: ThreadMessage) => void): Promise<ThreadMessage> {
   try {
     listenToJournals((notice) => say({ kind: 'log', text: notice.message }));
@@ -78,6 +95,7 @@ async function perform(task: ThreadTask, say: (message: ThreadMessage) => void):
 
 const port = parentPort;
 if (port !== null) {
+  letOthersFirst();
   const say = (message: ThreadMessage): void => port.postMessage(message);
   say(await perform(workerData as ThreadTask, say));
 }

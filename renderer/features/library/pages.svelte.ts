@@ -26,7 +26,8 @@ export class ImagePages {
   total = $state(0);
   loaded = $state(false);
   fault = $state<Fault | null>(null);
-  readonly #pages = $state<{ kept: Record<number, readonly ImageEntry[]> }>({ kept: {} });
+  /** Replaced, never changed: nobody needs to watch each field of thousands of images. */
+  #kept = $state.raw<Readonly<Record<number, readonly ImageEntry[]>>>({});
   #filter: Filter | null = null;
   #asked = new Set<number>();
   #turn = 0;
@@ -44,12 +45,12 @@ export class ImagePages {
   }
 
   at(index: number): ImageEntry | null {
-    return this.#pages.kept[Math.floor(index / pageSize)]?.[index % pageSize] ?? null;
+    return this.#kept[Math.floor(index / pageSize)]?.[index % pageSize] ?? null;
   }
 
   /** The row of an image that is here; -1: it is not. */
   indexOf(id: string): number {
-    for (const [page, images] of Object.entries(this.#pages.kept)) {
+    for (const [page, images] of Object.entries(this.#kept)) {
       const at = images.findIndex((image) => image.id === id);
       if (at >= 0) return Number(page) * pageSize + at;
     }
@@ -58,7 +59,7 @@ export class ImagePages {
 
   /** All images that are here. */
   known(): readonly ImageEntry[] {
-    return Object.values(this.#pages.kept).flat();
+    return Object.values(this.#kept).flat();
   }
 
   /** The images of these rows, fetched as far as they are not here. Throws what the call throws. */
@@ -99,12 +100,12 @@ export class ImagePages {
         pages.map((page) => client.images.list({ ...filter, offset: page * pageSize, limit: pageSize })),
       );
       if (turn !== this.#turn) return;
-      const kept: Record<number, readonly ImageEntry[]> = anew ? {} : { ...this.#pages.kept };
+      const kept: Record<number, readonly ImageEntry[]> = anew ? {} : { ...this.#kept };
       answers.forEach(({ images, total }, index) => {
         kept[pages[index] ?? 0] = images;
         this.total = total;
       });
-      this.#pages.kept = kept;
+      this.#kept = kept;
       this.loaded = true;
       this.fault = null;
     } catch (error) {

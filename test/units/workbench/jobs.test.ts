@@ -83,6 +83,22 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'jobs', () => {
     expect(() => host.start('check', { image: plainImage('a\0b'), repair: null })).toThrow(/zero byte/);
   });
 
+  it.runIf(process.platform === 'linux')('let the window go first, with all their threads', async () => {
+    // The field after the name in brackets that counts as the 19th of /proc/PID/task/TID/stat (proc(5)).
+    const niceThreads = (): number =>
+      fs.readdirSync('/proc/self/task').filter((thread) => {
+        const stat = fs.readFileSync(`/proc/self/task/${thread}/stat`, 'utf8');
+        return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16] === '10';
+      }).length;
+    const before = niceThreads();
+    const id = host.start('convert', conversion('nice.qcow2'));
+    const { seen, stop } = news(id);
+    await until(() => seen.some(({ kind }) => kind === 'progress') && niceThreads() >= before + 2);
+    host.cancel(id);
+    await host.whenOver(id);
+    stop();
+  });
+
   it('stop when asked, and leave nothing', async () => {
     const id = host.start('convert', conversion('cancelled.qcow2'));
     const { seen, stop } = news(id);
