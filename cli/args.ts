@@ -1,5 +1,5 @@
 // Arguments of a command: one table of its options, read as getopt_long reads them.
-import { isLevel10 } from './level.ts';
+import { actsAsQemuImg, isLevel10 } from './level.ts';
 import { UsageError } from './print.ts';
 
 /** A row of a command's table. */
@@ -59,7 +59,10 @@ export const sharedOptions = {
   object: {
     long: ['object'],
     argument: 'OBJECT',
-    meaning: 'an object that options refer to: secret,id=NAME,data=TEXT or secret,id=NAME,file=PATH',
+    meaning: actsAsQemuImg
+      ? 'an object that options refer to: secret,id=NAME,data=TEXT or secret,id=NAME,file=PATH'
+      : 'an object that options refer to: secret,id=NAME,data=TEXT or secret,id=NAME,file=PATH; image=PATH: for this image or layer ' +
+        '(*: for any)',
   },
   imageOpts: {
     long: ['image-opts'],

@@ -1,23 +1,39 @@
 // `--object`: what options refer to by name. There is one kind, `secret`; its content stays in memory and is never printed.
 import crypto from 'node:crypto';
 import fs from 'node:fs';
+import path from 'node:path';
 import { parseKeyValues } from './key-values.ts';
+import { actsAsQemuImg } from './level.ts';
 import { CommandError } from './print.ts';
 
 /** Secrets by id. */
-export type Secrets = ReadonlyMap<string, Uint8Array>;
+export class Secrets extends Map<string, Uint8Array> {
+  /** Ids of those that are for one image (by its path) or, under `*`, for any, where the image's description names none. */
+  readonly ofImages = new Map<string, string>();
+}
 
 /** Reads the `--object` arguments. Throws `CommandError` in qemu-img's words. */
 export function readObjects(definitions: readonly string[], exitCode = 1): Secrets {
-  const secrets = new Map<string, Uint8Array>();
+  const secrets = new Secrets();
   for (const definition of definitions) {
-    const [id, content] = readSecret(definition, secrets, (text) => new CommandError(text, { exitCode }));
+    const { id, content, image } = readSecret(definition, secrets, (text) => new CommandError(text, { exitCode }));
     secrets.set(id, content);
+    if (image !== null) secrets.ofImages.set(image === anyImage ? image : path.resolve(image), id);
   }
   return secrets;
 }
 
-function readSecret(definition: string, known: Secrets, refuse: (text: string) => CommandError): [string, Uint8Array] {
+interface ReadSecret {
+  readonly id: string;
+  readonly content: Uint8Array;
+  /** The image that it is for; `*`: any; null: those that name it. */
+  readonly image: string | null;
+}
+
+/** In place of a path: whichever image needs a passphrase and names none. */
+export const anyImage = '*';
+
+function readSecret(definition: string, known: Secrets, refuse: (text: string) => CommandError): ReadSecret {
   const given = new Map<string, string>();
   for (const { name, value } of parseKeyValues(definition, { implied: 'qom-type' })) given.set(name, value);
   const take = (name: string): string | null => {
@@ -35,6 +51,9 @@ function readSecret(definition: string, known: Secrets, refuse: (text: string) =
   const format = take('format') ?? 'raw';
   const keyId = take('keyid');
   const iv = take('iv');
+  // Our own: qemu-img knows no such parameter.
+  const image = actsAsQemuImg ? null : take('image');
+  if (image === '') throw refuse("Parameter 'image' expects a path");
   const extra = [...given.keys()][0];
   if (extra !== undefined) throw refuse(`Parameter '${extra}' is unexpected`);
   if (!/^[A-Za-z][A-Za-z0-9._-]*$/.test(id)) {
@@ -48,10 +67,10 @@ function readSecret(definition: string, known: Secrets, refuse: (text: string) =
   if (data === null && file === null) throw refuse("Either 'file' or 'data' must be provided");
   const raw = data === null ? readSecretFile(file ?? '', refuse) : Buffer.from(data, 'utf8');
   const content = format === 'raw' ? raw : readBase64(raw.toString('latin1'), refuse);
-  if (keyId === null) return [id, content];
+  if (keyId === null) return { id, content, image };
   const key = known.get(keyId);
   if (key === undefined) throw refuse(`No secret with id '${keyId}'`);
-  return [id, decrypt(content, key, iv, refuse)];
+  return { id, content: decrypt(content, key, iv, refuse), image };
 }
 
 function readBase64(text: string, refuse: (text: string) => CommandError): Buffer {

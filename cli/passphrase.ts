@@ -2,13 +2,27 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { SecretNeed, SecretSource } from '../core/block/crypto/secret.ts';
+import { identityOfName } from '../core/block/host/opening.ts';
 import { actsAsQemuImg } from './level.ts';
-import type { Secrets } from './objects.ts';
+import { anyImage, type Secrets } from './objects.ts';
 import { CommandError, err } from './print.ts';
 
-/** The secrets that were defined, and no other. */
+/** The secrets that were defined, and no other: by the name that the image's description says, or the one defined for its file. */
 export function definedSecrets(secrets: Secrets): SecretSource {
-  return ({ id }) => (id === null ? null : (secrets.get(id) ?? null));
+  return ({ id, file, isNew }) => {
+    const named = id ?? (isNew ? null : idForFile(secrets, file));
+    return named === null ? null : (secrets.get(named) ?? null);
+  };
+}
+
+function idForFile({ ofImages }: Secrets, file: string): string | null {
+  if (ofImages.size === 0) return null;
+  const found = ofImages.get(path.resolve(file));
+  if (found !== undefined) return found;
+  // Another name of the same file: links, and folders that are.
+  const identity = identityOfName(file);
+  const same = identity === null ? undefined : [...ofImages].find(([name]) => identityOfName(name) === identity);
+  return same?.[1] ?? ofImages.get(anyImage) ?? null;
 }
 
 /**
@@ -20,7 +34,8 @@ export function secretSource(secrets: Secrets): SecretSource {
   const defined = definedSecrets(secrets);
   const answers = new Map<string, Uint8Array>();
   return (need) => {
-    if (need.id !== null || !canAsk()) return defined(need);
+    const known = defined(need);
+    if (known !== null || need.id !== null || !canAsk()) return known;
     const key = path.resolve(need.file);
     const answer = answers.get(key) ?? ask(need);
     answers.set(key, answer);

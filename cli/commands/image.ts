@@ -1,4 +1,5 @@
 // platter image: what the catalogue knows of images, who stands on whom, and what people write to them.
+import type { SecretSource } from '../../core/block/crypto/secret.ts';
 import type { Catalogue } from '../../core/catalogue/catalogue.ts';
 import { imageRecord, resolveImage, writeNote, writeTags } from '../../core/catalogue/images.ts';
 import { digestImage } from '../../core/catalogue/digests.ts';
@@ -12,6 +13,7 @@ import type { Job } from '../../core/job.ts';
 import { dependentsOf, findParent } from '../../core/catalogue/lineage.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
 import { inOrder } from '../json.ts';
+import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, outLine, UsageError } from '../print.ts';
 import { startJob, wantsLines } from '../progress.ts';
@@ -49,6 +51,7 @@ export const spec = defineCommand({
         'delete: although others stand on it; merge: although others stand on the parent, or snapshots are lost; ' +
         'relink: to a parent that nothing speaks for',
     },
+    object: sharedOptions.object,
     output: sharedOptions.output,
     bar: sharedOptions.bar,
     progress: sharedOptions.progress,
@@ -195,7 +198,8 @@ const verbs = new Map<string, Action>([
       const [datastore, folder = '.', extra] = rest;
       if (datastore === undefined) throw new UsageError('Expecting a datastore', spec.name);
       if (extra !== undefined) throw new UsageError(`Unexpected argument '${extra}'`, spec.name);
-      const params = { image: id, datastore, folder, format: args.last('format'), chain: args.has('chain') };
+      const where = { image: id, datastore, folder, format: args.last('format'), chain: args.has('chain') };
+      const params = { ...where, secret: secretsFor(args) };
       return underJob(
         args,
         (job) => migrate(catalogue, params, job),
@@ -209,8 +213,7 @@ const verbs = new Map<string, Action>([
       if (rest[0] !== undefined) throw new UsageError(`Unexpected argument '${rest[0]}'`, spec.name);
       return underJob(
         args,
-        (job) =>
-          mergeIntoParent(catalogue, { image: id, force: args.has('force'), secret: secretSource(new Map()) }, job),
+        (job) => mergeIntoParent(catalogue, { image: id, force: args.has('force'), secret: secretsFor(args) }, job),
         ({ parent }) => outLine(imageRecord(catalogue, parent).file),
       );
     },
@@ -276,6 +279,10 @@ const verbs = new Map<string, Action>([
   ],
 ]);
 
+function secretsFor(args: Args): SecretSource {
+  return secretSource(readObjects(args.all('object')));
+}
+
 /** Runs long work under a job that prints, and can be cancelled. Gives the exit code of a signal, or 0 after `done`. */
 async function underJob<Result>(
   args: Args,
@@ -307,10 +314,11 @@ function onlyWord(rest: readonly string[], what: string): string {
 async function resumeAll(catalogue: Catalogue, args: Args, output: Output): Promise<number> {
   const interrupted = interruptedMigrations(catalogue);
   const results: MigrateResult[] = [];
+  const secret = secretsFor(args);
   const code = await underJob(
     args,
     async (job) => {
-      for (const { id } of interrupted) results.push(await resumeMigration(catalogue, id, job));
+      for (const { id } of interrupted) results.push(await resumeMigration(catalogue, id, job, secret));
     },
     () => {},
   );

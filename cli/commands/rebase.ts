@@ -95,7 +95,8 @@ export async function run(args: Arguments<keyof typeof spec.options>): Promise<n
       await rebase(
         {
           path: named.path,
-          options: named.options,
+          // qemu-img wants the passphrase for that too.
+          options: unsafe && !actsAsQemuImg ? { ...named.options, guestData: false } : named.options,
           backing: base === null || base === '' ? null : { path: base, format },
           unsafe,
           compress: args.has('compress'),

@@ -15,7 +15,7 @@ export interface MergeParams {
   readonly image: string;
   /** Although other images stand on the parent too, whose disks change by it, and although internal snapshots are lost. */
   readonly force: boolean;
-  /** Hands out the passphrases of encrypted images: of both, and of what stood on the image. */
+  /** Hands out the passphrases of encrypted images: of it and of the layers below. What stood on the image needs none. */
   readonly secret?: SecretSource | undefined;
 }
 
@@ -61,7 +61,7 @@ export async function mergeIntoParent(
   rereadImage(catalogue, parent);
   const children = childEdges(catalogue, image);
   // From here on nothing is given up half way: each child stands on a whole chain before and after its link changes.
-  for (const { childId } of children) await linkTo(catalogue, childId, parent, job, secret);
+  for (const { childId } of children) await linkTo(catalogue, childId, parent, job);
   remember(catalogue, parent, 'merge', file);
   deleteImage(catalogue, image, false);
   return { parent, copied: copied + zeroed, relinked: children.length };

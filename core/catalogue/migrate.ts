@@ -2,6 +2,7 @@
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import type { SecretSource } from '../block/crypto/secret.ts';
 import { openFile } from '../block/file.ts';
 import { forgetJournal } from '../block/journal/place.ts';
 import { ImageError } from '../errors/image-error.ts';
@@ -32,6 +33,8 @@ export interface MigrateParams {
   readonly format: string | null;
   /** Move what it stands on too, as far as the catalogue knows it, in place of leaving that where it is. */
   readonly chain: boolean;
+  /** Hands out the passphrases of encrypted layers; a copy in the same format needs none. */
+  readonly secret?: SecretSource | undefined;
 }
 
 /** One image of the plan, the lowest first. */
@@ -47,6 +50,8 @@ interface Move {
   readonly children: readonly { readonly image: string; readonly file: string; readonly format: string | null }[];
   /** All its files. */
   readonly files: readonly string[];
+  /** It, or a layer below, is encrypted: byte for byte copies are held against each other as files. */
+  readonly locked?: boolean;
 }
 
 interface Plan {
@@ -63,7 +68,7 @@ export interface MigrateResult {
 
 /**
  * Plans, writes the plan down and carries it out: every image is copied under a name that it gets when it is complete, the digest of the
- * copy is held against that of the source, children are told, and only when all of them are does a source go. A kill at any moment leaves
+ * copy is held against that of the source (of an encrypted image: its bytes), children are told, and only when all of them are does a source go. A kill at any moment leaves
  * source or copy complete and every child on a complete one; `resumeMigration` goes on. Throws `migrate/*`, `image/*`, `storage/*`, and what
  * copying throws.
  */
@@ -76,7 +81,7 @@ export async function migrate(catalogue: Catalogue, params: MigrateParams, job: 
     now: Date.now(),
   });
   try {
-    return await carryOut(catalogue, id, plan, 0, job);
+    return await carryOut(catalogue, id, plan, 0, { job, secret: params.secret });
   } catch (error) {
     // What is done stands and is whole; nothing that is left to do is needed by anybody.
     if (error instanceof ImageError) abandon(catalogue, id, plan, error);
@@ -94,13 +99,18 @@ export function interruptedMigrations({
 }
 
 /** Goes on with an interrupted migration. Throws `migrate/unknown`, and as `migrate`. */
-export async function resumeMigration(catalogue: Catalogue, id: string, job: Job): Promise<MigrateResult> {
+export async function resumeMigration(
+  catalogue: Catalogue,
+  id: string,
+  job: Job,
+  secret?: SecretSource,
+): Promise<MigrateResult> {
   const row = catalogue.database.one<{ plan: string; step: number }>(
     'select plan, step from migration where id = :id and ended_at is null',
     { id },
   );
   if (row === null) throw new ImageError('migrate/unknown', { id });
-  return carryOut(catalogue, id, JSON.parse(row.plan) as Plan, row.step, job);
+  return carryOut(catalogue, id, JSON.parse(row.plan) as Plan, row.step, { job, secret });
 }
 
 function makePlan(catalogue: Catalogue, params: MigrateParams): Plan {
@@ -125,6 +135,10 @@ function makePlan(catalogue: Catalogue, params: MigrateParams): Plan {
           ? null
           : { file: fileOfParent(edge.fullPath, place.file), format: edge.referenceFormat ?? place.format };
     refuseFormat(toFormat, below !== null, place.file);
+    const { encrypted, parts } = imageRecord(catalogue, image);
+    if (encrypted && (toFormat !== place.format || parts.length > 0)) {
+      throw new ImageError('migrate/encrypted', { name: place.file }, { file: place.file });
+    }
     moves.push({
       image,
       from: place.file,
@@ -135,7 +149,8 @@ function makePlan(catalogue: Catalogue, params: MigrateParams): Plan {
       children: childEdges(catalogue, image)
         .filter(({ childId }) => !inPlan.has(childId))
         .map(({ childId }) => childPlace(catalogue, childId, toFormat)),
-      files: [place.file, ...imageRecord(catalogue, image).parts.map((part) => part.path)],
+      files: [place.file, ...parts.map((part) => part.path)],
+      locked: isLocked(catalogue, image),
     });
   }
   return { datastoreId: store.id, root: store.path, moves };
@@ -151,6 +166,11 @@ function chainOf(catalogue: Catalogue, image: string, whole: boolean): string[] 
     at = below;
   }
   return chain;
+}
+
+/** Whether its disk cannot be read without a passphrase, its own or that of a layer below. */
+function isLocked(catalogue: Catalogue, image: string): boolean {
+  return chainOf(catalogue, image, true).some((one) => imageRecord(catalogue, one).encrypted);
 }
 
 function fileOfParent(fullPath: string | null, name: string): string {
@@ -184,8 +204,14 @@ function freeName(folder: string, from: string, format: string | null, taken: re
   return to;
 }
 
+interface Way {
+  readonly job: Job;
+  readonly secret: SecretSource | undefined;
+}
+
 /** Three steps for each move, then one that takes the sources away. */
-async function carryOut(catalogue: Catalogue, id: string, plan: Plan, done: number, job: Job): Promise<MigrateResult> {
+async function carryOut(catalogue: Catalogue, id: string, plan: Plan, done: number, how: Way): Promise<MigrateResult> {
+  const { job } = how;
   const images: string[] = [];
   let step = 0;
   const once = async (work: () => void | Promise<void>): Promise<void> => {
@@ -198,8 +224,8 @@ async function carryOut(catalogue: Catalogue, id: string, plan: Plan, done: numb
   const free = plan.moves.map(({ from }) => holdStill(from));
   try {
     for (const move of plan.moves) {
-      await once(() => copy(catalogue, move, job));
-      await once(() => verify(catalogue, move, job));
+      await once(() => copy(catalogue, move, how));
+      await once(() => verify(catalogue, move, how));
     }
     for (const move of plan.moves) {
       await once(async () => {
@@ -228,17 +254,18 @@ function holdStill(file: string): () => void {
 }
 
 /** The same format: the files byte for byte, with all that a conversion would leave behind; another one: the content. */
-async function copy({ policy }: Catalogue, move: Move, job: Job): Promise<void> {
+async function copy({ policy }: Catalogue, move: Move, { job, secret }: Way): Promise<void> {
   fs.mkdirSync(path.dirname(move.to), { recursive: true });
   removeLeftovers(move.to);
-  if (move.fromFormat === move.toFormat && move.files.length === 1) {
+  if (isByteForByte(move)) {
     copyBytes(move.from, move.to, job);
+    if (move.locked === true && !haveSameBytes(move.from, move.to, job)) throw differs(move);
     if (move.backing !== null) await linkFiles(move.to, move.toFormat, move.backing.file, move.backing.format, job);
     return;
   }
   await convert(
     {
-      sources: [{ path: move.from, options: { format: move.fromFormat, policy } }],
+      sources: [{ path: move.from, options: { format: move.fromFormat, policy, secret } }],
       snapshot: null,
       target: move.to,
       format: move.toFormat,
@@ -260,6 +287,10 @@ async function copy({ policy }: Catalogue, move: Move, job: Job): Promise<void> 
     },
     job,
   );
+}
+
+function isByteForByte({ fromFormat, toFormat, files }: Move): boolean {
+  return fromFormat === toFormat && files.length === 1;
 }
 
 const piece = 4 * 1024 * 1024;
@@ -291,6 +322,34 @@ function copyBytes(from: string, to: string, job: Job): void {
   }
 }
 
+function haveSameBytes(from: string, to: string, job: Job): boolean {
+  const files = [from, to].map((file) => openFile(file, { writable: false, lock: 'none' }));
+  const [first, second] = files;
+  try {
+    if (first === undefined || second === undefined || first.size !== second.size) return false;
+    const buffers = [new Uint8Array(piece), new Uint8Array(piece)] as const;
+    for (let at = 0; at < first.size; at += piece) {
+      job.throwIfCancelled();
+      job.progress({ phase: 'verify', done: at, total: first.size });
+      const [one, other] = [first, second].map((file, index) => {
+        const part = (buffers[index] ?? buffers[0]).subarray(0, Math.min(piece, first.size - at));
+        file.readAt(part, at);
+        return part;
+      });
+      if (one === undefined || other === undefined || Buffer.compare(one, other) !== 0) return false;
+    }
+    return true;
+  } finally {
+    for (const file of files) file.close();
+  }
+}
+
+/** The copy goes. */
+function differs(move: Move): ImageError {
+  removeImageFile(move.to);
+  return new ImageError('migrate/differs', { name: move.from, copy: move.to }, { file: move.to });
+}
+
 /** With the journal of what was last done to it. */
 function removeImageFile(file: string): void {
   fs.rmSync(file, { force: true });
@@ -298,19 +357,21 @@ function removeImageFile(file: string): void {
 }
 
 /** Throws `migrate/differs` unless a guest sees the same through source and copy. */
-async function verify({ policy }: Catalogue, move: Move, job: Job): Promise<void> {
+async function verify({ policy }: Catalogue, move: Move, how: Way): Promise<void> {
+  // The bytes were held against each other before the link changed, and the rest is up to the passphrases.
+  if (move.locked === true && isByteForByte(move)) return;
+  const { job, secret } = how;
   const of = (path: string, options: OpenOptions) => digest({ path, options, algorithm: 'sha256' }, job);
-  const source = await of(move.from, { format: move.fromFormat, policy });
-  const made = await of(move.to, { format: move.toFormat });
-  if (source.value === made.value || (made.size > source.size && (await sameStart(move, policy, job)))) return;
-  removeImageFile(move.to);
-  throw new ImageError('migrate/differs', { name: move.from, copy: move.to }, { file: move.to });
+  const source = await of(move.from, { format: move.fromFormat, policy, secret });
+  const made = await of(move.to, { format: move.toFormat, secret });
+  if (source.value === made.value || (made.size > source.size && (await sameStart(move, policy, how)))) return;
+  throw differs(move);
 }
 
 /** Formats round sizes up: then the copy must hold the same, and zeroes behind it. */
-async function sameStart(move: Move, policy: GatePolicy, job: Job): Promise<boolean> {
-  const first = { name: move.from, path: move.from, options: { format: move.fromFormat, policy } };
-  const second = { name: move.to, path: move.to, options: { format: move.toFormat } };
+async function sameStart(move: Move, policy: GatePolicy, { job, secret }: Way): Promise<boolean> {
+  const first = { name: move.from, path: move.from, options: { format: move.fromFormat, policy, secret } };
+  const second = { name: move.to, path: move.to, options: { format: move.toFormat, secret } };
   const { verdict } = await compare({ first, second, strict: false }, job);
   return verdict === 'identical';
 }

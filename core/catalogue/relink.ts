@@ -1,5 +1,4 @@
 // Relinking: an image whose parent has moved is told where it is now, after a look whether it is the right one.
-import type { SecretSource } from '../block/crypto/secret.ts';
 import { ImageError } from '../errors/image-error.ts';
 import type { UndoMode } from '../formats/open.ts';
 import type { Job } from '../job.ts';
@@ -48,16 +47,10 @@ function onlyOne(name: string, candidates: ReturnType<typeof findParent>): strin
 }
 
 /** Makes `parent` the layer below `child`, without asking whether it is right. */
-export async function linkTo(
-  catalogue: Catalogue,
-  child: string,
-  parent: string,
-  job: Job,
-  secret?: SecretSource,
-): Promise<void> {
+export async function linkTo(catalogue: Catalogue, child: string, parent: string, job: Job): Promise<void> {
   const above = placeOf(catalogue, child);
   const below = placeOf(catalogue, parent);
-  await linkFiles(above.file, above.format, below.file, below.format, job, 'keep', secret);
+  await linkFiles(above.file, above.format, below.file, below.format, job, 'keep');
   rereadImage(catalogue, child);
   remember(catalogue, child, 'relink', below.file);
 }
@@ -73,12 +66,12 @@ export async function linkFiles(
   belowFormat: string | null,
   job: Job,
   undo: UndoMode = 'rollback',
-  secret?: SecretSource,
 ): Promise<void> {
   await rebase(
     {
       path: above,
-      options: { format: aboveFormat, undo, secret },
+      // Only the link changes: an encrypted image is told without its passphrase.
+      options: { format: aboveFormat, undo, guestData: false },
       backing: { path: nameSeenFrom(above, below), format: belowFormat },
       unsafe: true,
       compress: false,

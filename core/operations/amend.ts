@@ -27,11 +27,12 @@ export interface AmendResult {
  * `luks/amend-*`, `crypto/*` and the format's codes.
  */
 export async function amend(params: AmendParams, job: Job): Promise<AmendResult> {
-  const { path, options, values, force, dependents, inOrder = false } = params;
+  const { path, options, values, force, inOrder = false } = params;
   let refused: ImageError | null = null;
   const { runtime = {}, secret } = options;
-  // A key slot that is erased must not live on in a journal.
-  const open: OpenOptions = changesKeys(values) ? { ...options, undo: 'none' } : options;
+  const open = howToOpen(options, values);
+  // Whoever reads through it reads the same, whatever opens it; consent is then asked for the last key slot only.
+  const dependents = changesKeysOnly(values) ? undefined : params.dependents;
   const description = `amend ${Object.keys(values).join(', ')}`;
   const result = await changeInPlace(
     path,
@@ -52,6 +53,20 @@ export async function amend(params: AmendParams, job: Job): Promise<AmendResult>
   return result;
 }
 
+/** A key slot that is erased must not live on in a journal. Who changes only slots needs no layer below, nor its passphrase. */
+function howToOpen(options: OpenOptions, values: AmendParams['values']): OpenOptions {
+  const open: OpenOptions = changesKeys(values) ? { ...options, undo: 'none' } : options;
+  return changesKeysOnly(values) && options.backing === undefined ? { ...open, withBacking: false } : open;
+}
+
 function changesKeys(values: AmendParams['values']): boolean {
   return values.state !== undefined || values['encrypt.state'] !== undefined;
+}
+
+/** Options that leave the guest's disk as it is. */
+const aboutKeys = /^(encrypt\.)?(state|keyslot|old-secret|new-secret|iter-time)$/;
+
+/** Whether nothing is to change but who can open the image. */
+export function changesKeysOnly(values: AmendParams['values']): boolean {
+  return changesKeys(values) && Object.keys(values).every((name) => aboutKeys.test(name));
 }

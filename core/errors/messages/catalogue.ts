@@ -33,6 +33,8 @@ export const catalogueMessages = {
   'migrate/unknown': (d) => `There is no interrupted migration '${d.id}'`,
   'migrate/not-whole': (d) => `'${d.name}' cannot be opened or lacks its parent; it cannot be migrated`,
   'migrate/no-backing': (d) => `'${d.name}' stands on another image, and ${d.format} has no images that do`,
+  'migrate/encrypted': (d) =>
+    `'${d.name}' is encrypted, and a copy in another format or made of several files would not be: keep its format, or convert it`,
   'migrate/child-format': (d) => `'${d.name}' stands on this image and cannot stand on one of format ${d.format}`,
   'migrate/differs': (d) => `The copy '${d.copy}' does not hold what '${d.name}' holds; it was removed`,
   'lineage/several': (d) => `${d.count} images could be the parent of '${d.name}': ${d.named}. Say which`,

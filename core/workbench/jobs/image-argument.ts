@@ -1,6 +1,8 @@
 // How a window names an image to a job: plain data, checked at the boundary, turned into the options that the engine opens with.
+import path from 'node:path';
 import * as v from 'valibot';
 import type { SecretSource } from '../../block/crypto/secret.ts';
+import { identityOfName } from '../../block/host/opening.ts';
 import { followAll, followFiles, followNothing, followSameFolder, type GatePolicy } from '../../formats/gate.ts';
 import type { Finding } from '../../formats/driver.ts';
 import type { OpenOptions } from '../../formats/open.ts';
@@ -28,7 +30,7 @@ export const imageArgument = v.strictObject({
   format: v.nullable(v.string()),
   trust,
   allow,
-  /** Name of the passphrase handed over beside the parameters; null: it needs none. */
+  /** Name of the passphrase handed over beside the parameters for it and the layers below that have none of their own (`file:PATH`); null: none. */
   secret: v.nullable(v.string()),
 });
 export type ImageArgument = v.InferOutput<typeof imageArgument>;
@@ -84,11 +86,30 @@ export function optionsOf(
   };
 }
 
-/** Answers with the passphrase that an image asks for by name, or with that called `fallback` where it names none. */
+/** Begins the name of a passphrase that is for one file of a chain; its path follows. */
+const ofFile = 'file:';
+
+/**
+ * Answers with the passphrase that an image asks for by name; where it names none, with that for its file (`file:PATH`), or else with
+ * that called `fallback`.
+ */
 export function secretsOf(secrets: Readonly<Record<string, string>>, fallback: string | null): SecretSource {
-  return ({ id }) => {
+  return ({ id, file, isNew }) => {
+    const own = id === null && !isNew ? secretOfFile(secrets, file) : undefined;
     const name = id ?? fallback;
-    const text = name === null ? undefined : secrets[name];
+    const text = own ?? (name === null ? undefined : secrets[name]);
     return text === undefined ? null : new TextEncoder().encode(text);
   };
+}
+
+function secretOfFile(secrets: Readonly<Record<string, string>>, file: string): string | undefined {
+  const whole = path.resolve(file);
+  const named = Object.entries(secrets).flatMap(([name, text]) =>
+    name.startsWith(ofFile) ? [{ path: path.resolve(name.slice(ofFile.length)), text }] : [],
+  );
+  const same = named.find((one) => one.path === whole);
+  if (same !== undefined || named.length === 0) return same?.text;
+  // Another name of the same file: links, and folders that are.
+  const identity = identityOfName(file);
+  return identity === null ? undefined : named.find((one) => identityOfName(one.path) === identity)?.text;
 }

@@ -184,6 +184,7 @@ export const errorsZhCN: Readonly<Record<string, string>> = {
   'merge/snapshots': '“{name}”有 {count} 个内部快照，合并后会丢失；如仍要继续，请确认强制执行',
   'migrate/child-format': '“{name}”依赖此映像，不能依赖 {format} 格式的映像',
   'migrate/differs': '副本“{copy}”的内容与“{name}”不同，已删除',
+  'migrate/encrypted': '“{name}”已加密，换成其他格式或由多个文件组成的副本将不再加密：请保留其格式，或使用转换',
   'migrate/no-backing': '“{name}”依赖另一映像，而 {format} 没有这样的映像',
   'migrate/not-whole': '“{name}”无法打开或缺少父映像，不能迁移',
   'migrate/unknown': '没有中断的迁移“{id}”',

@@ -40,6 +40,9 @@ function requireImage(catalogue: Catalogue, image: string, { fence }: WorkContex
   requireWithin(fence, placeOf(catalogue, image).file);
 }
 
+/** Name of the passphrase handed over beside the parameters, for every layer that has none of its own (`file:PATH`). Null or absent: none. */
+const secret = v.optional(v.nullable(v.string()), null);
+
 const nowhere = (): readonly string[] => [];
 
 export const worksOnCatalogue = {
@@ -119,20 +122,15 @@ export const worksOnCatalogue = {
     }),
   ),
   merge: work(
-    v.strictObject({
-      image: id,
-      force: v.boolean(),
-      /** Name of the passphrase handed over beside the parameters. Null or absent: it needs none. */
-      secret: v.optional(v.nullable(v.string()), null),
-    }),
+    v.strictObject({ image: id, force: v.boolean(), secret }),
     true,
     nowhere,
-    ({ image, force, secret }, context) =>
+    ({ image, force, secret: name }, context) =>
       withCatalogue(context, (catalogue) => {
         requireImage(catalogue, image, context);
         const parent = parentEdge(catalogue, image)?.parentId ?? null;
         if (parent !== null) requireImage(catalogue, parent, context);
-        return mergeIntoParent(catalogue, { image, force, secret: secretsOf(context.secrets, secret) }, context.job);
+        return mergeIntoParent(catalogue, { image, force, secret: secretsOf(context.secrets, name) }, context.job);
       }),
   ),
   migrate: work(
@@ -142,26 +140,31 @@ export const worksOnCatalogue = {
       folder: place,
       format: v.nullable(v.string()),
       chain: v.boolean(),
+      secret,
       allow,
     }),
     true,
     nowhere,
-    ({ allow: once, ...params }, context) =>
+    ({ allow: once, secret: name, ...params }, context) =>
       withCatalogue(
         context,
         (catalogue) => {
           requireImage(catalogue, params.image, context);
           requireWithin(context.fence, findDatastore(catalogue, params.datastore).path);
-          return migrate(catalogue, params, context.job);
+          return migrate(catalogue, { ...params, secret: secretsOf(context.secrets, name) }, context.job);
         },
         once,
       ),
   ),
   'resume-migration': work(
-    v.strictObject({ migration: id, allow }),
+    v.strictObject({ migration: id, secret, allow }),
     true,
     nowhere,
-    ({ migration, allow: once }, context) =>
-      withCatalogue(context, (catalogue) => resumeMigration(catalogue, migration, context.job), once),
+    ({ migration, allow: once, secret: name }, context) =>
+      withCatalogue(
+        context,
+        (catalogue) => resumeMigration(catalogue, migration, context.job, secretsOf(context.secrets, name)),
+        once,
+      ),
   ),
 } as const;

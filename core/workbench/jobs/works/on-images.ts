@@ -4,10 +4,10 @@ import * as v from 'valibot';
 import { keepCheckOfFile } from '../../../catalogue/findings.ts';
 import { openCatalogue } from '../../../catalogue/catalogue.ts';
 import { dependentsOfFile, keepTrust } from '../../../catalogue/lineage.ts';
-import { statFileNow } from '../../../catalogue/scan/walk.ts';
+import { statFileNow, type FileStat } from '../../../catalogue/scan/walk.ts';
 import { ImageError } from '../../../errors/image-error.ts';
 import { resolveReference } from '../../../formats/gate.ts';
-import { amend } from '../../../operations/amend.ts';
+import { amend, changesKeysOnly } from '../../../operations/amend.ts';
 import { bitmap } from '../../../operations/bitmap.ts';
 import { check } from '../../../operations/check.ts';
 import { commit } from '../../../operations/commit.ts';
@@ -58,6 +58,16 @@ function askCatalogue(context: WorkContext): (path: string) => readonly string[]
       catalogue.close();
     }
   };
+}
+
+/** The file has changed, its disk has not: what stands on it stands as well as before. */
+function keepTrustIn(context: WorkContext, path: string, before: FileStat): void {
+  const catalogue = openCatalogue(context.catalogue);
+  try {
+    keepTrust(catalogue, path, before);
+  } finally {
+    catalogue.close();
+  }
 }
 
 export const worksOnImages = {
@@ -249,14 +259,7 @@ export const worksOnImages = {
         },
         context.job,
       );
-      if (before !== null) {
-        const catalogue = openCatalogue(context.catalogue);
-        try {
-          keepTrust(catalogue, image.path, before);
-        } finally {
-          catalogue.close();
-        }
-      }
+      if (before !== null) keepTrustIn(context, image.path, before);
       return result;
     },
   ),
@@ -267,7 +270,9 @@ export const worksOnImages = {
     ({ image, ...rest }, context) => {
       const { secret } = image;
       const base = { secret: secretsOf(context.secrets, secret) };
-      const options = optionsOf(image, context, layerOf(image.path, rest.backing));
+      const named = optionsOf(image, context, layerOf(image.path, rest.backing));
+      // Who changes the link only reads and writes nothing of the disk.
+      const options = rest.unsafe ? { ...named, guestData: false } : named;
       return rebase({ ...rest, path: image.path, options, base, dependents: askCatalogue(context) }, context.job);
     },
   ),
@@ -285,11 +290,16 @@ export const worksOnImages = {
     v.strictObject({ image: imageArgument, values: optionValues, force }),
     true,
     ({ image }) => [image.path],
-    ({ image, ...rest }, context) =>
-      amend(
-        { ...rest, path: image.path, options: optionsOf(image, context), dependents: askCatalogue(context) },
+    async ({ image, ...rest }, context) => {
+      const options = optionsOf(image, context);
+      const before = changesKeysOnly(rest.values) ? statFileNow(image.path) : null;
+      const result = await amend(
+        { ...rest, path: image.path, options, dependents: askCatalogue(context) },
         context.job,
-      ),
+      );
+      if (before !== null) keepTrustIn(context, image.path, before);
+      return result;
+    },
   ),
   bitmap: work(
     v.strictObject({
