@@ -5,7 +5,7 @@ import { RPCLink as PortLink } from '@orpc/client/message-port';
 import { RPCLink } from '@orpc/client/websocket';
 import type { ContractRouterClient } from '@orpc/contract';
 import { errorText as translated } from './text/error-text.svelte.ts';
-import type { Contract, JobEntry, ShellInPage, WireError } from '../core/workbench/contract.ts';
+import type { Contract, JobEntry, SaidFault, ShellInPage, WireError } from '../core/workbench/contract.ts';
 
 /** The desktop shell; null: this is a browser. */
 export const desktop: ShellInPage | null = (globalThis as { platterShell?: ShellInPage }).platterShell ?? null;
@@ -154,6 +154,11 @@ export function faultOf(error: unknown): Fault {
   }
   const text = error instanceof Error ? error.message : String(error);
   return { text, code: null, where: {}, cause: null };
+}
+
+/** A fault that is part of an answer, for showing. */
+export function faultSaid({ error: { code, where, cause, detail }, text }: SaidFault): Fault {
+  return { text: translated(code, detail, text), code, where, cause, holders: holdersIn(detail), detail };
 }
 
 /** Why a job failed; null: it did not. */

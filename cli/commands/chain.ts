@@ -179,6 +179,7 @@ function placeLine(sector: number, place: PlaceFacts): string {
     packed: 'compressed data',
     zero: 'zeroes that are written down',
     unallocated: 'nothing in any layer: zeroes',
+    unreadable: `cannot be read: ${place.fault?.text ?? ''}`,
   } as const;
   return `sector ${sector} (byte ${sector * sectorSize}): ${place.layer} (${steps}): ${kinds[place.kind]}${stored}`;
 }

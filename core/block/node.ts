@@ -1,4 +1,5 @@
 // One image in the graph: it answers where its guest bytes lie. It never moves guest data itself.
+import type { ImageError } from '../errors/image-error.ts';
 import type { FormatId } from '../formats/format-id.ts';
 import type { Storage } from './storage.ts';
 import type { GuestOffset, GuestRange, HostOffset } from './units.ts';
@@ -15,13 +16,14 @@ export interface Cipher {
 }
 
 /**
- * Where guest bytes are: one question, four answers. `length` counts guest bytes from the start of the range asked about.
+ * Where guest bytes are: one question, five answers. `length` counts guest bytes from the start of the range asked about.
  *
  * - `data`: stored as they are at `offset` of `storage` (through `cipher` if there is one). `writable`: they may be overwritten
  *   in place (not shared with a snapshot).
  * - `zero`: they read as zeroes. `explicit`: the image says so itself; otherwise nothing is stored and no layer is below.
  *   A zero with `reserved` has space set aside in the file all the same (preallocated).
  * - `below`: the next layer has them, at `offset` of `node`.
+ * - `unreadable`: it is not known, and why; told only by what was opened leniently, everything else throws the reason.
  * - `packed`: they are bytes `skip … skip+length` of the `unpackedLength` bytes that `codec` makes of `storedLength` at `offset`.
  */
 export type Mapping =
@@ -44,6 +46,7 @@ export type Mapping =
       readonly hole?: boolean | undefined;
     }
   | { readonly kind: 'below'; readonly length: number; readonly node: BlockNode; readonly offset: GuestOffset }
+  | { readonly kind: 'unreadable'; readonly length: number; readonly error: ImageError }
   | {
       readonly kind: 'packed';
       readonly length: number;

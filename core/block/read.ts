@@ -5,7 +5,7 @@ import { unpack } from './packed.ts';
 import { alignDown, alignUp, type GuestOffset, type GuestRange } from './units.ts';
 
 /** A mapping that is an answer, not a reference to the layer below. */
-export type Settled = Exclude<Mapping, { kind: 'below' }>;
+export type Settled = Exclude<Mapping, { kind: 'below' | 'unreadable' }>;
 
 /** A stretch of the guest's disk with one answer. */
 export interface Run {
@@ -18,15 +18,42 @@ export interface Run {
   readonly mapping: Settled;
 }
 
+/** A stretch of the guest's disk that cannot be read, and why; `node` is the layer that should have answered. */
+export interface Unread {
+  readonly start: GuestOffset;
+  readonly length: number;
+  readonly depth: number;
+  readonly node: BlockNode;
+  readonly error: ImageError;
+}
+
 /** The first run of `range` (which lies within the disk): the layers are followed until one answers. */
 export function resolveOne(node: BlockNode, range: GuestRange): Run {
+  const found = follow(node, range, plainMap);
+  if ('error' in found) throw found.error;
+  return found;
+}
+
+function plainMap(layer: BlockNode, range: GuestRange): Mapping {
+  return layer.map(range);
+}
+
+/** The first stretch of `range`, each layer asked by `mapOf`. What `mapOf` throws goes through. */
+export function follow(
+  node: BlockNode,
+  range: GuestRange,
+  mapOf: (layer: BlockNode, range: GuestRange) => Mapping,
+): Run | Unread {
   let depth = 0;
   let layer = node;
   let start = range.start;
   let length = range.length;
   for (;;) {
-    const mapping = layer.map({ start, length });
+    const mapping = mapOf(layer, { start, length });
     length = Math.min(length, mapping.length);
+    if (mapping.kind === 'unreadable') {
+      return { start: range.start, length, depth, node: layer, error: mapping.error };
+    }
     if (mapping.kind !== 'below') return { start: range.start, length, depth, node: layer, mapping };
     layer = mapping.node;
     start = mapping.offset;

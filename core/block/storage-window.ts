@@ -87,6 +87,7 @@ export class StorageWindow implements Storage {
 export function inOuterFile(mapping: Mapping): Mapping {
   switch (mapping.kind) {
     case 'below':
+    case 'unreadable':
       return mapping;
     case 'zero': {
       const { reserved } = mapping;

@@ -46,6 +46,11 @@ export interface OpenRequest {
   /** Open even if the image is marked corrupt or needs repair: check does. */
   readonly forRepair: boolean;
   /**
+   * For looking at what may be damaged, read-only: what a table hides that cannot be read is answered as `unreadable` in `map`, for as far as
+   * that table reaches, in place of a throw. `open`: tables that do not lie within the file do not keep the image from opening either.
+   */
+  readonly lenient?: 'map' | 'open' | undefined;
+  /**
    * Hands out the passphrase of an encrypted image; the setting `key-secret` (luks) or `encrypt.key-secret` (qcow, qcow2) of
    * `runtime` says which. Absent: there are none.
    */

@@ -4,6 +4,7 @@ import { fileHeads } from '../block/folder.ts';
 import { openFile, type CacheMode, type FileOptions, type LockMode } from '../block/file.ts';
 import { identityOfName } from '../block/host/opening.ts';
 import { settleJournal } from '../block/journal/settle.ts';
+import { isUnreadable, UnreadableNode } from '../block/unreadable.ts';
 import type { BlockNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
 import { ImageError } from '../errors/image-error.ts';
@@ -43,12 +44,26 @@ export interface OpenOptions {
   readonly backing?: OpenedBacking;
   /** Stands between the image's own files (not those of the layers below) and the format that reads and writes them. */
   readonly wrap?: ((storage: Storage, role: string, made?: boolean) => Storage) | undefined;
+  /**
+   * For looking at what may be damaged: a layer below that cannot be opened is replaced by one that cannot be read, an image that its tables
+   * keep from opening is opened as far as they go, and this hears why. Read-only.
+   */
+  readonly lenient?: ((reduction: Reduction) => void) | undefined;
   /** What a verb that changes the image keeps for taking it back (`changeInPlace`); opening alone does not look at it. */
   readonly undo?: UndoMode | undefined;
 }
 
 /** `keep`: a journal that `undo` takes the verb back with; `rollback`: one for the case that the verb ends early; `none`: no journal. */
 export type UndoMode = 'keep' | 'rollback' | 'none';
+
+/** An image that was not opened as it should be. `depth`: how many layers below the top it is. */
+export interface Reduction {
+  /** `below`: the layer under `file` cannot be read; `damaged`: `file` itself can in part only. */
+  readonly what: 'below' | 'damaged';
+  readonly file: string;
+  readonly depth: number;
+  readonly reason: ImageError;
+}
 
 /** What is said of a layer that an image names, and of those below it. */
 export interface SettingsBelow {
@@ -75,7 +90,55 @@ export interface OpenedImage {
  * Throws `storage/*`, `format/unknown`, `gate/*` and the format's codes.
  */
 export function openImage(path: string, options: OpenOptions = {}): OpenedImage {
-  return openLayer(path, options, []);
+  return openTolerantly(path, options, []);
+}
+
+/** As `openLayer`, or with `lenient` as far as the image goes. */
+function openTolerantly(path: string, options: OpenOptions, above: readonly Storage[]): OpenedImage {
+  const { lenient } = options;
+  if (lenient === undefined) return openLayer(path, options, above);
+  if (options.writable === true) throw new Error('what is opened leniently is not written to');
+  const depth = above.length;
+  /** Told once it is settled how the image is opened. */
+  let heard: Reduction[] = [];
+  const attempt = (tried: OpenOptions, how: 'map' | 'open'): OpenedImage | ImageError => {
+    heard = [];
+    try {
+      return openLayer(path, { ...tried, lenient: (reduction) => heard.push(reduction) }, above, how);
+    } catch (error) {
+      if (!(error instanceof ImageError)) throw error;
+      return error;
+    }
+  };
+  const without = (reason: ImageError): OpenOptions => {
+    const { name } = reason.facts;
+    return { backing: { node: new UnreadableNode(typeof name === 'string' ? name : path, reason) } };
+  };
+  const finish = (opened: OpenedImage, own: Reduction | null): OpenedImage => {
+    if (own !== null) lenient(own);
+    heard.forEach(lenient);
+    return opened;
+  };
+  const first = attempt(options, 'map');
+  if (!(first instanceof ImageError)) return finish(first, null);
+  const placed = options.backing !== undefined || options.withBacking === false;
+  if (!placed) {
+    const alone = attempt({ ...options, ...without(first) }, 'map');
+    if (!(alone instanceof ImageError)) return finish(alone, { what: 'below', file: path, depth, reason: first });
+  }
+  const tolerant = { ...options, forRepair: true, guestData: false };
+  const damaged: Reduction = { what: 'damaged', file: path, depth, reason: first };
+  const whole = attempt(tolerant, 'open');
+  if (!(whole instanceof ImageError)) {
+    const below = whole.node.backing;
+    const isBelow = below !== null && isUnreadable(below) && below.reason.code === first.code;
+    return finish(whole, isBelow ? { ...damaged, what: 'below' } : damaged);
+  }
+  if (placed) throw first;
+  const last = attempt({ ...tolerant, ...without(whole) }, 'open');
+  if (last instanceof ImageError) throw first;
+  lenient(damaged);
+  return finish(last, { what: 'below', file: path, depth, reason: whole });
 }
 
 /** `options` with the layer that they put below opened anew, with those below that; as they are where they put none. Throws as `openImage`. */
@@ -86,7 +149,12 @@ export function openedAgain(options: OpenOptions): OpenOptions {
   return { ...options, backing: { node, from } };
 }
 
-function openLayer(path: string, options: OpenOptions, above: readonly Storage[]): OpenedImage {
+function openLayer(
+  path: string,
+  options: OpenOptions,
+  above: readonly Storage[],
+  lenient?: 'map' | 'open',
+): OpenedImage {
   const policy = options.policy ?? followFiles;
   const writable = options.writable === true;
   const lock: LockMode = options.share === true ? 'shared-any' : writable ? 'write' : 'read';
@@ -125,7 +193,7 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
       if (given !== null && isImageAt(given, target)) return given;
       requireAllowed(policy, { ...reference, path: target, name: reference.path, role: 'backing' });
       try {
-        return openLayer(target, { ...optionsBelow(options), format: reference.format }, files).node;
+        return openTolerantly(target, { ...optionsBelow(options), format: reference.format }, files).node;
       } catch (error) {
         if (error instanceof ImageError && error.code.startsWith('gate/')) throw error;
         if (error instanceof ImageError) {
@@ -175,6 +243,7 @@ function openLayer(path: string, options: OpenOptions, above: readonly Storage[]
     secret: options.secret,
     tell: options.tell,
     guestData: options.guestData,
+    lenient,
   });
   opening = false;
   return { node, driver, probed: stated === null };
@@ -197,7 +266,7 @@ function closingOnFailure<T>(storage: Storage, work: () => T): T {
 
 /** How the layer below an image opened with `options` is opened: what goes for the whole chain, and what was said of that layer. */
 export function optionsBelow(options: OpenOptions): OpenOptions {
-  const { policy, share, cache, secret, tell, guestData, undo, below } = options;
+  const { policy, share, cache, secret, tell, guestData, undo, below, lenient } = options;
   return {
     ...(policy === undefined ? {} : { policy }),
     share: share === true,
@@ -205,6 +274,7 @@ export function optionsBelow(options: OpenOptions): OpenOptions {
     secret,
     tell,
     undo,
+    lenient,
     ...(guestData === undefined ? {} : { guestData }),
     ...below,
   };

@@ -78,6 +78,7 @@ export async function scan(request: ScanRequest, job: Job): Promise<ScanResult> 
 /** Bytes from `start` on, in whole units, of which the image stores nothing. */
 function emptyUnits(node: BlockNode, { unit, way }: CompactPlan, start: GuestOffset): number {
   const mapping = node.map({ start, length: node.size - start });
+  if (mapping.kind === 'unreadable') throw mapping.error;
   if (mapping.kind === 'data' || mapping.kind === 'packed') return 0;
   // Zeroes with room set aside for them.
   if (mapping.kind === 'zero' && mapping.reserved !== undefined && way !== 'holes') return 0;
@@ -100,6 +101,7 @@ class UnitScan {
     const end = unit.start + unit.length;
     for (let start = unit.start; start < end;) {
       const mapping = this.#request.node.map({ start, length: end - start });
+      if (mapping.kind === 'unreadable') throw mapping.error;
       if (mapping.kind === 'data') {
         this.#look(start, mapping, spans);
         stored += mapping.length;
@@ -131,7 +133,7 @@ class UnitScan {
   }
 
   /** The spans of one stored run: what is not used is not read. */
-  #look(start: GuestOffset, mapping: Exclude<Mapping, { kind: 'zero' | 'below' }>, spans: Span[]): void {
+  #look(start: GuestOffset, mapping: Exclude<Mapping, { kind: 'zero' | 'below' | 'unreadable' }>, spans: Span[]): void {
     const { node, unused } = this.#request;
     const run = mapping.kind === 'data' ? { ...mapping, start } : null;
     for (let done = 0; done < mapping.length;) {

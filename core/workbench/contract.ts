@@ -176,10 +176,19 @@ export interface ImageSession {
   readonly reduced: Reduced | null;
 }
 
-/** An image that could not be opened whole: without the layers below it, or as plain bytes; and why. */
+/**
+ * An image that could not be opened whole, and why. `alone`: a layer under `file` cannot be read; `damaged`: `file` itself can in part only;
+ * `bytes`: it is shown as its plain bytes. `depth`: how many layers below the top `file` is.
+ */
 export interface Reduced {
-  readonly how: 'alone' | 'bytes';
-  readonly reason: string;
+  readonly how: 'alone' | 'damaged' | 'bytes';
+  readonly file: string;
+  readonly depth: number;
+  readonly reason: WireError;
+  /** The reason in English. */
+  readonly text: string;
+  /** Further faults of the chain. */
+  readonly more: number;
 }
 
 /** What an image would pull in, as far as that can be seen without opening what is not allowed; `more` are left out. */
@@ -204,7 +213,7 @@ export interface AnnotatedWindow {
 
 /** Where a byte of the guest's disk comes from, and for how many bytes from there on that holds. */
 export interface PlaceFacts {
-  readonly kind: 'data' | 'encrypted' | 'packed' | 'zero' | 'unallocated';
+  readonly kind: 'data' | 'encrypted' | 'packed' | 'zero' | 'unallocated' | 'unreadable';
   readonly length: number;
   /** The image that answered, and how many layers below the top it is. */
   readonly layer: string;
@@ -221,6 +230,20 @@ export interface PlaceFacts {
     readonly unpackedLength: number;
     readonly skip: number;
   } | null;
+  /** Why it cannot be read; null: nothing speaks against it. */
+  readonly fault: SaidFault | null;
+}
+
+/** A fault as data, and its sentence in English. */
+export interface SaidFault {
+  readonly error: WireError;
+  readonly text: string;
+}
+
+/** Stretches of a window that cannot be read, in order; of many the first ones. */
+export interface UnreadWindow {
+  readonly unread: readonly (SaidFault & { readonly start: number; readonly length: number })[];
+  readonly more: number;
 }
 
 /** Cells of the cluster map: for each class a byte per cell. */
@@ -237,7 +260,7 @@ export interface MapTile {
   readonly surveyed: number;
   readonly totals: readonly number[];
   /** The first thing that could not be read. */
-  readonly fault: string | null;
+  readonly fault: SaidFault | null;
 }
 
 /** What platforms would say of an image. */
@@ -246,15 +269,17 @@ export interface ProfileReport {
   readonly verdicts: readonly ProfileVerdict[];
 }
 
-/** How far a search or a comparison got. `next` null: to the end. */
+/** How far a search or a comparison got. `next` null: to the end. `unread`: bytes passed over on the way that cannot be read. */
 export interface Searched {
   readonly found: number | null;
   readonly next: number | null;
+  readonly unread: number;
 }
 
 export interface ComparedStep {
   readonly differing: readonly { readonly start: number; readonly length: number }[];
   readonly next: number | null;
+  readonly unread: number;
 }
 
 /** Cells of the map that one call hands over at most. */
@@ -440,6 +465,17 @@ export const contract = {
         }),
       )
       .output(output<Blob>()),
+    /** What of a window that `bytes` refuses cannot be read, and why: the rest of it can be asked for. */
+    unread: oc
+      .input(
+        v.strictObject({
+          session,
+          view,
+          start: offset,
+          length: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostBytes)),
+        }),
+      )
+      .output(output<UnreadWindow>()),
     regions: oc
       .input(v.strictObject({ session, view, from: offset, limit, structures: v.optional(v.boolean(), false) }))
       .output(output<{ readonly regions: readonly RegionFacts[]; readonly next: number | null }>()),

@@ -253,6 +253,9 @@ function makeRouter(
         const bytes = await images.ask(input.session, 'bytes', input.view, input.start, input.length);
         return new Blob([bytes as Uint8Array<ArrayBuffer>]);
       }),
+      unread: sessions.unread.handler(
+        ({ input }) => images.ask(input.session, 'unread', input.view, input.start, input.length) as Promise<never>,
+      ),
       regions: sessions.regions.handler(
         ({ input: { session, view, from, limit, structures } }) =>
           images.ask(session, 'regions', view, from, limit, structures) as Promise<never>,

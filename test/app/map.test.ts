@@ -245,7 +245,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
 
   it('opens an image whose parent is gone: says so, and shows what the image itself holds', async () => {
     await openMap('orphan.qcow2');
-    const reduced = page.getByRole('status').filter({ hasText: 'Shown without the layers below it' });
+    const reduced = page.getByRole('status').filter({ hasText: 'The layers below orphan.qcow2 are missing' });
     expect(await reduced.textContent()).toContain('gone.qcow2');
     const row = page.getByRole('table', { name: 'Guest disk' }).getByRole('row', { name: /^Data\b/ });
     expect(await row.textContent()).toContain('1 MiB');

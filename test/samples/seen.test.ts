@@ -144,7 +144,7 @@ describe('what the window sees of the samples', () => {
       expect(info).not.toBeNull();
     } else if (open.startsWith('refuse') && !open.includes('-or-')) {
       // What is refused is opened in part, or its map says what cannot be read: both with the reason.
-      expect((reduced?.reason ?? '') !== '' || unreadable > 0).toBe(true);
+      expect((reduced?.text ?? '') !== '' || unreadable > 0).toBe(true);
     }
     fs.rmSync(folder, { recursive: true, force: true });
   });

@@ -2,6 +2,7 @@
 import path from 'node:path';
 import type { BlockNode } from '../../block/node.ts';
 import { ImageError } from '../../errors/image-error.ts';
+import { isUnreadable } from '../../block/unreadable.ts';
 import type { OpenGate } from '../driver.ts';
 import { identityIn, isVdi, readHeader, type VdiHeader, type VdiIdentity } from './header.ts';
 import type { FoundParent } from './node.ts';
@@ -88,7 +89,7 @@ class Search {
       else if (!isAbsent(error)) this.#failed ??= error;
       return null;
     }
-    const difference = this.#differenceOf(name, node);
+    const difference = isUnreadable(node) ? null : this.#differenceOf(name, node);
     if (difference === null) return { path: name, node };
     node.close();
     this.#other ??= difference;

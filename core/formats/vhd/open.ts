@@ -1,5 +1,7 @@
 // Opening a VHD: the footer, the header of a dynamic disk, the BAT, the parent.
+import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
+import { UnreadableNode } from '../../block/unreadable.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { OpenRequest } from '../driver.ts';
 import { onlyForRepair } from '../repair-only.ts';
@@ -9,7 +11,7 @@ import { diskSize, type SizeRule } from './geometry.ts';
 import { blockCount, layoutOf, roomAt, type Layout } from './layout.ts';
 import { readLocators } from './locators.ts';
 import { DynamicNode, type DynamicParts, type VhdNode, type VhdParts } from './node.ts';
-import { claimOf, openParent, requireParent } from './parent.ts';
+import { claimOf, openParent, requireParent, type ParentClaim } from './parent.ts';
 import {
   checksumOf,
   diskType,
@@ -76,7 +78,7 @@ function openDynamic(parts: VhdParts, footers: Footers, request: OpenRequest): D
   const differencing = footer.values.disk_type === diskType.differencing;
   const locators = readLocators(headerBytes, storage);
   const claim = differencing ? claimOf(header, headerBytes, locators, footer.values) : null;
-  const backing = claim !== null && request.withBacking ? openParent(claim, storage.name, request.gate) : null;
+  const backing = claim !== null && request.withBacking ? parentOf(claim, storage.name, request) : null;
   if (claim !== null && !request.withBacking && !request.writable && !request.forRepair) {
     requireParent(claim, storage.name, request.gate);
   }
@@ -91,6 +93,16 @@ function openDynamic(parts: VhdParts, footers: Footers, request: OpenRequest): D
   } catch (error) {
     backing?.close();
     throw error;
+  }
+}
+
+function parentOf(claim: ParentClaim, from: string, { gate, lenient }: OpenRequest): BlockNode {
+  try {
+    return openParent(claim, from, gate);
+  } catch (error) {
+    // A parent without a name leads to no question that could be answered with a stand-in.
+    if (lenient !== 'open' || claim.paths.length > 0 || !(error instanceof ImageError)) throw error;
+    return new UnreadableNode(claim.identity.uniqueId, error);
   }
 }
 

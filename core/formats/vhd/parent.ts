@@ -1,6 +1,7 @@
 // The parent of a differencing disk: looked for under every name that the image has for it, and known by its identity.
 import type { BlockNode } from '../../block/node.ts';
 import { ImageError } from '../../errors/image-error.ts';
+import { isUnreadable } from '../../block/unreadable.ts';
 import type { OpenGate } from '../driver.ts';
 import { footerOf, identityIn, showTime, type VhdIdentity } from './identity.ts';
 import { parentPaths, unicodeName, type Locator } from './locators.ts';
@@ -71,7 +72,7 @@ export function openParent(claim: ParentClaim, from: string, gate: OpenGate): Bl
     }
     if (seen.has(node)) continue;
     seen.add(node);
-    const found = differenceOf(claim, node);
+    const found = isUnreadable(node) ? null : differenceOf(claim, node);
     if (found === null) return node;
     node.close();
     other ??= { name: path, found };

@@ -2,6 +2,7 @@
 import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { alignUp, KiB } from '../../block/units.ts';
+import { UnreadableNode } from '../../block/unreadable.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, OpenRequest, OptionRow } from '../driver.ts';
 import { checkVhdx } from './check.ts';
@@ -12,7 +13,7 @@ import { readImage } from './image.ts';
 import { measureVhdx } from './measure.ts';
 import { VhdxNode } from './node.ts';
 import { openParent } from './parent.ts';
-import { parentPaths } from './parent-locator.ts';
+import { parentPaths, type ParentLocator } from './parent-locator.ts';
 import { repairVhdx } from './repair.ts';
 import { vhdxEntriesOf } from './entries-of.ts';
 import { vhdxRegions } from './regions.ts';
@@ -67,7 +68,7 @@ function openVhdx(storage: Storage, request: OpenRequest): BlockNode {
   try {
     for (const name of Object.keys(request.runtime)) throw new ImageError('request/invalid-option', { name });
     const image = readImage(storage, request.writable);
-    if (image.locator !== null && request.withBacking) parent = openParent(storage.name, image.locator, request.gate);
+    if (image.locator !== null && request.withBacking) parent = parentOf(storage.name, image.locator, request);
     return request.writable
       ? new WritableVhdxNode(image, parent, request.gate)
       : new VhdxNode(image, parent, request.gate);
@@ -75,6 +76,16 @@ function openVhdx(storage: Storage, request: OpenRequest): BlockNode {
     parent?.close();
     storage.close();
     throw error;
+  }
+}
+
+function parentOf(from: string, locator: ParentLocator, { gate, lenient }: OpenRequest): BlockNode {
+  try {
+    return openParent(from, locator, gate);
+  } catch (error) {
+    // A parent without a path leads to no question that could be answered with a stand-in.
+    if (lenient !== 'open' || parentPaths(locator).length > 0 || !(error instanceof ImageError)) throw error;
+    return new UnreadableNode(locator.identities[0] ?? from, error);
   }
 }
 

@@ -2,6 +2,7 @@
 import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
+import { isUnreadable } from '../../block/unreadable.ts';
 import type { OpenGate } from '../driver.ts';
 import { parentName, parentPaths, type ParentLocator } from './parent-locator.ts';
 
@@ -39,6 +40,7 @@ export function openParent(image: string, locator: ParentLocator, gate: OpenGate
       failures.push(error);
       continue;
     }
+    if (isUnreadable(node)) return node;
     try {
       const found = identityOf(node, image);
       if (locator.identities.includes(found)) return node;

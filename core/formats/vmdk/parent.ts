@@ -2,6 +2,7 @@
 import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
 import { ImageError } from '../../errors/image-error.ts';
+import { isUnreadable, UnreadableNode } from '../../block/unreadable.ts';
 import type { OpenRequest } from '../driver.ts';
 import { embeddedPlace, readDescriptorBytes, type DescriptorPlace } from './descriptor-place.ts';
 import { cidText, parseDescriptor, type Descriptor } from './descriptor.ts';
@@ -56,7 +57,7 @@ export function cidOf(node: BlockNode): number {
 export function openParent(
   name: string,
   descriptor: Descriptor,
-  request: Pick<OpenRequest, 'withBacking' | 'gate' | 'forRepair'>,
+  request: Pick<OpenRequest, 'withBacking' | 'gate' | 'lenient'>,
 ): BlockNode | null {
   if (!request.withBacking) return null;
   const { parentCid, parentHint } = descriptor;
@@ -65,7 +66,9 @@ export function openParent(
     if (parentCid === noParent) return null;
     const uuid = descriptor.values.get('ddb.uuid.parent');
     const detail = { cid: expected, uuid: uuid === undefined ? '' : ` (UUID ${uuid})` };
-    throw new ImageError('vmdk/parent-unnamed', detail, { file: name, field: 'parentCID' });
+    const unnamed = new ImageError('vmdk/parent-unnamed', detail, { file: name, field: 'parentCID' });
+    if (request.lenient === 'open') return new UnreadableNode(expected, unnamed);
+    throw unnamed;
   }
   let parent: BlockNode;
   try {
@@ -76,8 +79,8 @@ export function openParent(
     throw new ImageError('vmdk/parent-missing', detail, error.where, error);
   }
   try {
-    const change = parentChange(descriptor, parent);
-    if (change !== null && !request.forRepair) throw change;
+    const change = isUnreadable(parent) ? null : parentChange(descriptor, parent);
+    if (change !== null) throw change;
   } catch (error) {
     parent.close();
     throw error;

@@ -1,7 +1,7 @@
 // Which byte of the guest's disk is stored at a place of a file: a walk over the mapping that can be left and taken up again.
 import type { BlockNode } from '../../block/node.ts';
-import { resolveOne, type Run } from '../../block/read.ts';
-import { isImageError } from '../../errors/image-error.ts';
+import type { Run } from '../../block/read.ts';
+import { isUnread, surveyOne } from '../../block/survey.ts';
 import type { Searched } from '../contract.ts';
 
 /** Milliseconds that one question walks on. */
@@ -17,23 +17,13 @@ export function guestOf(node: BlockNode, role: string, host: number, from: numbe
   const until = performance.now() + walkTime;
   let at = from;
   for (let count = 1; at < node.size; count++) {
-    const run = runAt(node, at);
-    const within = run === null || run.depth > 0 ? null : offsetIn(run, file, host);
-    if (within !== null) return { found: at + within, next: at + within + 1 };
-    at += run?.length ?? node.granularity - (at % node.granularity);
+    const run = surveyOne(node, { start: at, length: node.size - at });
+    const within = isUnread(run) || run.depth > 0 ? null : offsetIn(run, file, host);
+    if (within !== null) return { found: at + within, next: at + within + 1, unread: 0 };
+    at += run.length;
     if (count % runsPerLook === 0 && performance.now() > until) break;
   }
-  return { found: null, next: at < node.size ? at : null };
-}
-
-/** Null: it cannot be read. */
-function runAt(node: BlockNode, at: number): Run | null {
-  try {
-    return resolveOne(node, { start: at, length: node.size - at });
-  } catch (error) {
-    if (isImageError(error)) return null;
-    throw error;
-  }
+  return { found: null, next: at < node.size ? at : null, unread: 0 };
 }
 
 /** How far into the run the byte `host` is; null: it is not in it. */

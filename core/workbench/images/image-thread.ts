@@ -3,13 +3,13 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { lockHolders, type LockHolder } from '../../block/host/holders.ts';
 import { ImageError, type WireError } from '../../errors/image-error.ts';
 import { silentJob } from '../../job.ts';
-import type { OpenOptions } from '../../formats/open.ts';
+import type { OpenOptions, Reduction } from '../../formats/open.ts';
 import { listReferences } from '../../formats/references.ts';
 import { diskContents } from '../../guest/contents.ts';
 import { info } from '../../operations/info.ts';
 import { profileNamed, profiles } from '../../profiles/profiles.ts';
 import { checkImage } from '../../profiles/verdict.ts';
-import type { Reduced } from '../contract.ts';
+import type { Reduced, SaidFault } from '../contract.ts';
 import type { Fence } from '../fence.ts';
 import type { KeptGate } from '../kept-gate.ts';
 import { optionsOf, type ImageArgument } from '../jobs/image-argument.ts';
@@ -32,7 +32,7 @@ export interface ImageTask {
 export interface MapAnswer extends Omit<Tile, 'fault'> {
   readonly size: number;
   readonly unit: number;
-  readonly fault: string | null;
+  readonly fault: SaidFault | null;
 }
 
 /** What is compared with the image: another one (or itself), and which disks of the two. */
@@ -48,6 +48,7 @@ export interface Questions {
   readonly open: () => Promise<unknown>;
   readonly references: () => unknown;
   readonly bytes: (view: string, start: number, length: number) => Uint8Array;
+  readonly unread: (view: string, start: number, length: number) => unknown;
   readonly regions: (view: string, from: number, limit: number, structures: boolean) => unknown;
   readonly annotations: (view: string, start: number, length: number) => unknown;
   readonly locate: (view: string, text: string, here: number) => unknown;
@@ -75,29 +76,38 @@ export type Answer =
   | { readonly number: number; readonly error: WireError }
   | { readonly number: number; readonly bug: string };
 
-/** Opens what can be opened: the image, the image without the layers below it, or its bytes as they are. */
+/** Opens what can be opened: the image, what of it and of the layers below can be read, or its bytes as they are. */
 function openAsFarAs(path: string, options: OpenOptions): { open: OpenImage; reduced: Reduced | null } {
-  const attempts = [
-    ['whole', options],
-    ['alone', { ...options, withBacking: false, forRepair: true, guestData: false }],
-    ['bytes', { ...options, format: 'raw' }],
-  ] as const;
-  let reason: ImageError | null = null;
-  for (const [how, tried] of attempts) {
+  const heard: Reduction[] = [];
+  try {
+    const open = new OpenImage(path, { ...options, lenient: (reduction) => heard.push(reduction) });
+    return { open, reduced: reducedBy(heard) };
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
     try {
-      const open = new OpenImage(path, tried, how === 'bytes');
-      return { open, reduced: reason === null || how === 'whole' ? null : { how, reason: named(reason, path) } };
-    } catch (error) {
-      if (!(error instanceof ImageError)) throw error;
-      reason ??= error;
+      const open = new OpenImage(path, { ...options, format: 'raw' }, true);
+      return { open, reduced: { how: 'bytes', depth: 0, file: path, more: 0, ...reasonOf(error) } };
+    } catch (second) {
+      if (second instanceof ImageError) throw error;
+      throw second;
     }
   }
-  throw reason ?? new Error(path);
 }
 
-/** What went wrong, and with which file, where that is another one than the image and the sentence leaves it out. */
-function named({ message, where: { file } }: ImageError, image: string): string {
-  return file === undefined || file === image || message.includes(file) ? message : `${message} (${file})`;
+/** What the window is told: damage of the image itself before a layer that is missing, what is nearest to the top first. */
+function reducedBy(heard: readonly Reduction[]): Reduced | null {
+  const [first] = heard.toSorted((a, b) => a.depth - b.depth || a.what.localeCompare(b.what) * -1);
+  if (first === undefined) return null;
+  const { what, file, depth, reason } = first;
+  return { how: what === 'below' ? 'alone' : 'damaged', file, depth, more: heard.length - 1, ...reasonOf(reason) };
+}
+
+/** The innermost reason of a layer that could not be opened: what stands around it says the same in other words. */
+function reasonOf(error: ImageError): Pick<Reduced, 'reason' | 'text'> {
+  const { cause } = error;
+  const inner = error.code === 'gate/backing' && cause instanceof ImageError ? cause : error;
+  const reason = inner.toWire();
+  return { reason, text: inner.message };
 }
 
 /** The questions about one image; it is opened with the first of them and stays open as long as the thread. */
@@ -131,6 +141,7 @@ export function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTa
       return { ...list, fault: fault === null ? null : fault.toWire() };
     },
     bytes: (...args) => opened().bytes(...args),
+    unread: (...args) => opened().unread(...args),
     regions: (...args) => opened().regions(...args),
     annotations: (...args) => opened().annotations(...args),
     guestOf: (role, host, from) => guestOf(opened().node, role, host, from),
@@ -138,7 +149,12 @@ export function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTa
       const { node } = opened();
       const { fault, ...tile } = mapped().tile(view, layer, request);
       const size = view === 'guest' ? node.size : (node.files.find(({ role }) => role === view)?.storage.size ?? 0);
-      return { ...tile, size, unit: mapped().unitOf(view), fault: fault?.message ?? null };
+      return {
+        ...tile,
+        size,
+        unit: mapped().unitOf(view),
+        fault: fault === null ? null : { error: fault.toWire(), text: fault.message },
+      };
     },
     describe: (...args) => mapped().describe(...args),
     snapshots: (limit) => opened().snapshotSizes(limit),
@@ -148,7 +164,8 @@ export function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTa
     locate: (...args) => opened().locate(...args),
     place: (...args) => opened().place(...args),
     compare({ other, ...views }, from, limit) {
-      const open = (): OpenImage => new OpenImage(other.path, optionsOf(other, surroundings));
+      const told = lenient ? { lenient: (): void => {} } : {};
+      const open = (): OpenImage => new OpenImage(other.path, { ...optionsOf(other, surroundings), ...told });
       return opened().compare({ ...views, key: JSON.stringify(other), open }, from, limit);
     },
     profiles(profile) {

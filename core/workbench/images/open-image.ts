@@ -1,8 +1,10 @@
 // An image that a window looks into: its bytes, what they mean, where the guest's disk lies, and what is found in it.
 import { pathOf, type Annotation } from '../../bytes/struct.ts';
 import type { BlockNode } from '../../block/node.ts';
-import { readGuest, resolveOne } from '../../block/read.ts';
+import { readGuest } from '../../block/read.ts';
 import type { Storage } from '../../block/storage.ts';
+import { isUnread, readReadable, readStored, surveyOne, type Lost } from '../../block/survey.ts';
+import { isUnreadable } from '../../block/unreadable.ts';
 import { KiB, MiB } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, Region, SnapshotSize } from '../../formats/driver.ts';
@@ -11,8 +13,9 @@ import { openImage, type OpenOptions } from '../../formats/open.ts';
 import { allDrivers } from '../../formats/registry.ts';
 import { guestRegions } from '../../guest/structures.ts';
 import { locate, namesIn } from '../../operations/locate.ts';
-import type { AnnotatedWindow, ComparedStep, PlaceFacts, RegionFacts, Searched } from '../contract.ts';
+import type { AnnotatedWindow, ComparedStep, PlaceFacts, RegionFacts, Searched, UnreadWindow } from '../contract.ts';
 import { RegionIndex, regionWalk, type RegionWalk } from '../map/region-index.ts';
+import { compareBack, compareStep } from './compare-step.ts';
 import { placeOf } from './place.ts';
 
 /** Milliseconds that a search or comparison takes before it hands back where it is. */
@@ -25,6 +28,8 @@ const annotatedBytes = 64 * KiB;
 const walkTime = 100;
 /** Regions that one window of annotations tells of at most. */
 const mostInWindow = 512;
+/** Stretches that cannot be read, of one window, at most. */
+const mostUnread = 512;
 /** Views whose regions are kept. */
 const indicesKept = 4;
 /** Milliseconds for the sizes of all snapshots. */
@@ -55,7 +60,7 @@ export class OpenImage {
   /** Layers that it reads through, itself included. */
   get depth(): number {
     let depth = 1;
-    for (let below = this.node.backing; below !== null; below = below.backing) depth++;
+    for (let below = this.node.backing; below !== null && !isUnreadable(below); below = below.backing) depth++;
     return depth;
   }
 
@@ -179,28 +184,47 @@ export class OpenImage {
       .map(({ id }) => ({ id, freed: null }));
   }
 
-  /** The next place from `from` where `pattern` stands; stops after a while and says where to go on. */
+  /** What of a window cannot be read, and why; the first stretches. Throws `session/no-file`, `snapshot/not-found`. */
+  unread(view: string, start: number, length: number): UnreadWindow {
+    const size = this.sizeOf(view);
+    const lost = this.#readable(view, new Uint8Array(Math.max(0, Math.min(length, size - start))), start);
+    const unread = lost.slice(0, mostUnread).map(({ start, length, error }) => {
+      return { start, length, error: error.toWire(), text: error.message };
+    });
+    return { unread, more: lost.length - unread.length };
+  }
+
+  /** The next place from `from` where `pattern` stands; stops after a while and says where to go on. What cannot be read is passed over. */
   find(view: string, from: number, pattern: Uint8Array): Searched {
     const size = this.sizeOf(view);
     const until = performance.now() + stepTime;
     const overlap = pattern.length - 1;
     const buffer = new Uint8Array(piece + overlap);
     let at = from;
+    let unread = 0;
     while (at + pattern.length <= size) {
-      const skips = this.#isDisk(view) && pattern.some((byte) => byte !== 0);
-      const skipped = skips ? zeroesFrom(this.nodeOf(view), at) : 0;
-      if (skipped > overlap) {
-        at += skipped - overlap;
+      const ahead = this.#isDisk(view) ? surveyOne(this.nodeOf(view), { start: at, length: size - at }) : null;
+      if (ahead !== null && isUnread(ahead)) {
+        unread += ahead.length;
+        at += ahead.length;
+      } else if (ahead?.mapping.kind === 'zero' && ahead.length > overlap && pattern.some((byte) => byte !== 0)) {
+        at += ahead.length - overlap;
       } else {
         const part = buffer.subarray(0, Math.min(buffer.length, size - at));
-        this.#read(view, part, at);
-        const found = Buffer.from(part.buffer, part.byteOffset, part.length).indexOf(pattern);
-        if (found >= 0) return { found: at + found, next: at + found + 1 };
-        at += Math.max(1, part.length - overlap);
+        const [lost] = this.#readable(view, part, at);
+        // As far as it can be read in one piece; what follows the gap is searched next.
+        const whole = lost === undefined ? part.length : lost.start - at;
+        const found = Buffer.from(part.buffer, part.byteOffset, whole).indexOf(pattern);
+        if (found >= 0) return { found: at + found, next: at + found + 1, unread };
+        if (lost === undefined) at += Math.max(1, part.length - overlap);
+        else {
+          unread += lost.length;
+          at = lost.start + lost.length;
+        }
       }
-      if (performance.now() > until) return { found: null, next: at };
+      if (performance.now() > until) return { found: null, next: at < size ? at : null, unread };
     }
-    return { found: null, next: null };
+    return { found: null, next: null, unread };
   }
 
   /**
@@ -229,6 +253,13 @@ export class OpenImage {
     else this.#fileOf(view).storage.readAt(into, start);
   }
 
+  /** As `#read`, as far as it goes; what could not be read. */
+  #readable(view: string, into: Uint8Array, start: number): Lost[] {
+    return this.#isDisk(view)
+      ? readReadable(this.nodeOf(view), into, start)
+      : readStored(this.#fileOf(view).storage, into, start);
+  }
+
   #fileOf(role: string): { role: string; storage: Storage } {
     const file = this.node.files.find((one) => one.role === role);
     if (file === undefined) throw new ImageError('session/no-file', { role }, { file: this.node.name });
@@ -238,12 +269,6 @@ export class OpenImage {
 
 function* withoutPauses(walk: RegionWalk): Generator<Region, void, void> {
   for (const region of walk) if (region !== null) yield region;
-}
-
-/** How many bytes from `at` are known to be zero without being read. */
-function zeroesFrom(node: BlockNode, at: number): number {
-  const run = resolveOne(node, { start: at, length: node.size - at });
-  return run.mapping.kind === 'zero' ? run.length : 0;
 }
 
 /** The guest's disk has no tables of the format. */
@@ -265,84 +290,4 @@ export interface CompareRequest {
   readonly otherView: string;
   readonly backwards: boolean;
   open(): OpenImage;
-}
-
-const sector = 512;
-
-/** The stretches before `from` in which the disks differ, the last one first; `next`: where to go on, null: at the start. */
-function compareBack(one: BlockNode, two: BlockNode, from: number, limit: number): ComparedStep {
-  const until = performance.now() + stepTime;
-  const differing: { start: number; length: number }[] = [];
-  let end = Math.min(from - (from % sector), Math.max(one.size, two.size));
-  while (end > 0) {
-    const start = Math.max(0, end - piece);
-    const within: { start: number; length: number }[] = [];
-    // Known zeroes are skipped within the piece only: nothing tells how far they reach downwards.
-    const length = end - start;
-    if (Math.min(sameZeroes(one, start, end), sameZeroes(two, start, end)) < length) {
-      const buffers = [new Uint8Array(length), new Uint8Array(length)] as const;
-      fill(one, buffers[0], start);
-      fill(two, buffers[1], start);
-      collect(buffers[0], buffers[1], start, within);
-    }
-    differing.push(...within.toReversed());
-    end = start;
-    if (differing.length >= limit || performance.now() > until) break;
-  }
-  const cut = differing[limit];
-  const next = cut === undefined ? (end > 0 ? end : null) : cut.start + cut.length;
-  return { differing: differing.slice(0, limit), next };
-}
-
-function compareStep(one: BlockNode, two: BlockNode, from: number, limit: number): ComparedStep {
-  const until = performance.now() + stepTime;
-  const size = Math.max(one.size, two.size);
-  const differing: { start: number; length: number }[] = [];
-  const buffers = [new Uint8Array(piece), new Uint8Array(piece)] as const;
-  let at = from - (from % sector);
-  while (at < size) {
-    const known = Math.min(sameZeroes(one, at, size), sameZeroes(two, at, size));
-    if (known > 0) {
-      at += known;
-    } else {
-      const length = Math.min(piece, size - at);
-      fill(one, buffers[0].subarray(0, length), at);
-      fill(two, buffers[1].subarray(0, length), at);
-      collect(buffers[0].subarray(0, length), buffers[1].subarray(0, length), at, differing);
-      at += length;
-    }
-    if (differing.length >= limit || performance.now() > until) break;
-  }
-  return { differing: differing.slice(0, limit), next: nextOf(differing, limit, at, size) };
-}
-
-/** Where to go on: behind the last stretch that is handed over, so that none is lost. */
-function nextOf(differing: readonly { start: number }[], limit: number, at: number, size: number): number | null {
-  const cut = differing[limit];
-  if (cut !== undefined) return cut.start;
-  return at < size ? at : null;
-}
-
-/** Bytes from `at` that read as zeroes on `node` for certain; beyond its end everything does. */
-function sameZeroes(node: BlockNode, at: number, size: number): number {
-  if (at >= node.size) return size - at;
-  const run = resolveOne(node, { start: at, length: node.size - at });
-  return run.mapping.kind === 'zero' ? run.length : 0;
-}
-
-function fill(node: BlockNode, into: Uint8Array, at: number): void {
-  const inside = Math.max(0, Math.min(into.length, node.size - at));
-  if (inside > 0) readGuest(node, into.subarray(0, inside), at);
-  into.fill(0, inside);
-}
-
-function collect(a: Uint8Array, b: Uint8Array, base: number, into: { start: number; length: number }[]): void {
-  if (Buffer.compare(a, b) === 0) return;
-  for (let at = 0; at < a.length; at += sector) {
-    const end = Math.min(a.length, at + sector);
-    if (Buffer.compare(a.subarray(at, end), b.subarray(at, end)) === 0) continue;
-    const last = into.at(-1);
-    if (last !== undefined && last.start + last.length === base + at) last.length += end - at;
-    else into.push({ start: base + at, length: end - at });
-  }
 }

@@ -1,6 +1,7 @@
 // Where a byte of the guest's disk comes from: which layer, which file, which offset, and how it is stored there.
 import type { BlockNode } from '../../block/node.ts';
-import { checkRange, resolveOne } from '../../block/read.ts';
+import { checkRange } from '../../block/read.ts';
+import { isUnread, surveyOne } from '../../block/survey.ts';
 import type { PlaceFacts } from '../contract.ts';
 
 /** `node` is the disk asked about, `top` the image itself: only its own files can be looked into. Throws `request/out-of-range`. */
@@ -8,9 +9,14 @@ export function placeOf(node: BlockNode, top: BlockNode, offset: number): PlaceF
   checkRange(node, { start: offset, length: Math.min(1, node.size - offset) });
   const unit = Math.max(512, node.granularity);
   const start = offset - (offset % unit);
-  const run = resolveOne(node, { start: offset, length: Math.min(unit - (offset - start), node.size - offset) });
-  const { mapping, depth } = run;
-  const from = { layer: run.node.name, depth, length: run.length };
+  const run = surveyOne(node, { start: offset, length: Math.min(unit - (offset - start), node.size - offset) });
+  const { depth, length } = run;
+  const from = { layer: run.node.name, depth, length, fault: null };
+  if (isUnread(run)) {
+    const fault = { error: run.error.toWire(), text: run.error.message };
+    return { ...from, kind: 'unreadable', file: null, role: null, offset: null, packed: null, fault };
+  }
+  const { mapping } = run;
   const roleOf = (storage: unknown): string | null =>
     depth === 0 ? (top.files.find((file) => file.storage === storage)?.role ?? null) : null;
   switch (mapping.kind) {

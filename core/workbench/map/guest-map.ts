@@ -27,8 +27,8 @@ export class GuestMap {
     this.#depth = depth;
     this.#wholeLevel = levelFor(node.size, unit, wholeCells);
     const cellBytes = unit * 2 ** this.#wholeLevel;
-    this.#whole = new GuestScan(node, depth, unit, { start: 0, end: node.size, cellBytes });
-    this.#samples = new Samples(node, depth, unit);
+    this.#whole = new GuestScan(node, depth, { start: 0, end: node.size, cellBytes });
+    this.#samples = new Samples(node, depth);
   }
 
   /** Cells of a layer. Takes a bounded time: what is not known then is estimated, and `refined` false. */
@@ -89,7 +89,7 @@ export class GuestMap {
     const end = Math.min(size, start + cells * cellBytes);
     if (end <= start) return { finished: true, fault: null };
     const key = `${level} ${first} ${cells}`;
-    const scan = this.#details.get(key) ?? new GuestScan(this.#node, this.#depth, this.unit, { start, end, cellBytes });
+    const scan = this.#details.get(key) ?? new GuestScan(this.#node, this.#depth, { start, end, cellBytes });
     this.#details.delete(key);
     this.#details.set(key, scan);
     for (const [oldest] of this.#details) {

@@ -1,8 +1,9 @@
 // A walk over a stretch of the guest's disk that sorts every run into the classes of all layers; it can be left and taken up again.
 import type { BlockNode } from '../../block/node.ts';
-import { resolveOne, type Run } from '../../block/read.ts';
+import type { Run, Unread } from '../../block/read.ts';
 import type { Storage } from '../../block/storage.ts';
-import { isImageError, type ImageError } from '../../errors/image-error.ts';
+import { isUnread, surveyOne } from '../../block/survey.ts';
+import type { ImageError } from '../../errors/image-error.ts';
 import { HoleWatch, holesIn } from '../../operations/map.ts';
 import {
   classesOf,
@@ -51,7 +52,6 @@ export class GuestScan {
   fault: ImageError | null = null;
   readonly #node: BlockNode;
   readonly #depth: number;
-  readonly #unit: number;
   readonly #holes: HoleWatch;
   readonly #grids: Readonly<Record<GuestLayer, Grid>>;
   /** The stored stretch that is being followed: where it began, and where it goes on in which file. */
@@ -61,15 +61,13 @@ export class GuestScan {
   #extentNext = 0;
   #extentSlack = 0;
 
-  /** `unit`: what cannot be read is passed over in steps of it. */
-  constructor(node: BlockNode, depth: number, unit: number, range: { start: number; end: number; cellBytes: number }) {
+  constructor(node: BlockNode, depth: number, range: { start: number; end: number; cellBytes: number }) {
     this.start = range.start;
     this.end = range.end;
     this.cellBytes = range.cellBytes;
     this.at = range.start;
     this.#node = node;
     this.#depth = depth;
-    this.#unit = unit;
     this.#holes = new HoleWatch(null);
     const cells = Math.ceil((range.end - range.start) / range.cellBytes);
     const grid = (layer: GuestLayer): Grid =>
@@ -101,14 +99,10 @@ export class GuestScan {
   }
 
   #next(): void {
-    try {
-      const run = resolveOne(this.#node, { start: this.at, length: this.end - this.at });
-      this.#take(run);
-      this.at += run.length;
-    } catch (error) {
-      if (!isImageError(error)) throw error;
-      this.#passOver(error);
-    }
+    const found = surveyOne(this.#node, { start: this.at, length: this.end - this.at });
+    if (isUnread(found)) this.#passOver(found);
+    else this.#take(found);
+    this.at += found.length;
   }
 
   #take(run: Run): void {
@@ -201,35 +195,13 @@ export class GuestScan {
     this.#extentStorage = null;
   }
 
-  /** What cannot be read: one unit, or as far as the same entry is to blame. */
-  #passOver(fault: ImageError): void {
-    this.fault ??= fault;
-    const next = (from: number): number => Math.min(this.end, from - (from % this.#unit) + this.#unit);
-    let end = next(this.at);
-    for (let step = this.#unit; end < this.end; step *= 2) {
-      const further = next(Math.min(this.end - 1, end + step - this.#unit));
-      if (!this.#sameFault(fault, further - 1) || !this.#sameFault(fault, end)) break;
-      end = further;
-    }
-    const length = end - this.at;
+  #passOver({ start, length, error }: Unread): void {
+    this.fault ??= error;
     const grids = this.#grids;
-    grids.state.add(state.unreadable, this.at, length);
-    grids.depth.add(this.#depths + 1, this.at, length);
-    grids.extents.add(extentUnreadable, this.at, length);
-    grids.order.add(orderParts + 1, this.at, length);
-    grids.shared.add(shared.unreadable, this.at, length);
-    this.at = end;
-  }
-
-  /** The same entry of a table is to blame for the byte at `at`; where it is unknown which, nothing is taken for granted. */
-  #sameFault(fault: ImageError, at: number): boolean {
-    if (fault.where.offset === undefined && fault.where.field === undefined) return false;
-    try {
-      resolveOne(this.#node, { start: at, length: 1 });
-      return false;
-    } catch (error) {
-      if (!isImageError(error, fault.code)) return false;
-      return error.where.offset === fault.where.offset && error.where.field === fault.where.field;
-    }
+    grids.state.add(state.unreadable, start, length);
+    grids.depth.add(this.#depths + 1, start, length);
+    grids.extents.add(extentUnreadable, start, length);
+    grids.order.add(orderParts + 1, start, length);
+    grids.shared.add(shared.unreadable, start, length);
   }
 }

@@ -1,8 +1,10 @@
 // The cluster map of one open image: tiles of the guest's disk and of its files, and what stands at one place.
 import type { BlockNode } from '../../block/node.ts';
-import { resolveOne } from '../../block/read.ts';
+import { isUnread, surveyOne } from '../../block/survey.ts';
+import { isUnreadable } from '../../block/unreadable.ts';
 import { isImageError, ImageError } from '../../errors/image-error.ts';
 import type { FormatDriver, TableEntry } from '../../formats/driver.ts';
+import type { SaidFault } from '../contract.ts';
 import { fileLayers, guestLayers, kindClasses, mostDepths, type GuestLayer, type MapLayer } from './classes.ts';
 import { FileMap } from './file-map.ts';
 import { GuestMap } from './guest-map.ts';
@@ -39,7 +41,7 @@ export interface MapPlace {
   /** The entries of tables of the image itself that decide over the place, outermost first. */
   readonly entries: readonly TableEntry[];
   /** Why it cannot be read. */
-  readonly fault: string | null;
+  readonly fault: SaidFault | null;
 }
 
 /** `view` is `guest` or the role of a file. */
@@ -65,6 +67,7 @@ export class ImageMap {
   get layers(): readonly string[] {
     const names: string[] = [];
     for (let node: BlockNode | null = this.#node; node !== null && names.length < mostDepths; node = node.backing) {
+      if (isUnreadable(node)) break;
       names.push(node.name);
     }
     return names;
@@ -103,25 +106,24 @@ export class ImageMap {
       shared: null,
       stored: null,
     };
-    try {
-      const run = resolveOne(this.#node, { start: at, length: this.#node.size - at });
-      const { mapping, depth, node } = run;
-      const found = { ...place, length: run.length, kind: stateOf(run), image: node.name, depth, fault: null };
-      if (mapping.kind === 'zero') {
-        const { reserved } = mapping;
-        if (reserved === undefined || node.format === 'raw') return found;
-        return { ...found, stored: this.#storedAt(reserved.storage.name, reserved.offset, null) };
-      }
-      const stored = mapping.kind === 'packed' ? mapping.storedLength : null;
-      return {
-        ...found,
-        stored: this.#storedAt(mapping.storage.name, mapping.offset, stored),
-        shared: mapping.kind === 'data' ? (mapping.shared ?? null) : null,
-      };
-    } catch (error) {
-      if (!isImageError(error)) throw error;
-      return { ...place, kind: 'unreadable', image: null, depth: null, fault: error.message };
+    const run = surveyOne(this.#node, { start: at, length: this.#node.size - at });
+    const { depth, node, length } = run;
+    if (isUnread(run)) {
+      return { ...place, length, kind: 'unreadable', image: node.name, depth, fault: said(run.error) };
     }
+    const { mapping } = run;
+    const found = { ...place, length, kind: stateOf(run), image: node.name, depth, fault: null };
+    if (mapping.kind === 'zero') {
+      const { reserved } = mapping;
+      if (reserved === undefined || node.format === 'raw') return found;
+      return { ...found, stored: this.#storedAt(reserved.storage.name, reserved.offset, null) };
+    }
+    const stored = mapping.kind === 'packed' ? mapping.storedLength : null;
+    return {
+      ...found,
+      stored: this.#storedAt(mapping.storage.name, mapping.offset, stored),
+      shared: mapping.kind === 'data' ? (mapping.shared ?? null) : null,
+    };
   }
 
   #storedAt(file: string, offset: number, length: number | null): NonNullable<MapPlace['stored']> {
@@ -138,7 +140,7 @@ export class ImageMap {
       stored: { file: this.#storageOf(view).name, role: view, offset: at, length: null },
       shared: null,
       entries: this.#entries({ role: view, host: at }),
-      fault: index.fault?.message ?? null,
+      fault: index.fault === null ? null : said(index.fault),
     };
     if (index.at <= at) return { ...base, start: at, length: 1, kind: 'unknown', label: null };
     const { columns } = index;
@@ -180,6 +182,10 @@ export class ImageMap {
     if (file === undefined) throw new ImageError('session/no-file', { role }, { file: this.#node.name });
     return file.storage;
   }
+}
+
+function said(error: ImageError): SaidFault {
+  return { error: error.toWire(), text: error.message };
 }
 
 function isGuestLayer(layer: MapLayer): layer is GuestLayer {

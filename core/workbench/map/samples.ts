@@ -13,15 +13,13 @@ const reach = 64 * 1024 * 1024;
 export class Samples {
   readonly #node: BlockNode;
   readonly #depth: number;
-  readonly #unit: number;
   readonly #kinds: Readonly<Record<GuestLayer, Uint8Array>>;
   #stride = points;
   #next = 0;
 
-  constructor(node: BlockNode, depth: number, unit: number) {
+  constructor(node: BlockNode, depth: number) {
     this.#node = node;
     this.#depth = depth;
-    this.#unit = unit;
     this.#kinds = Object.fromEntries(
       guestLayers.map((layer) => [layer, new Uint8Array(points).fill(unknown)]),
     ) as Record<GuestLayer, Uint8Array>;
@@ -52,7 +50,7 @@ export class Samples {
     const end = Math.min(size, start + reach);
     if (end <= start) return;
     const range = { start, end, cellBytes: end - start };
-    const scan = new GuestScan(this.#node, this.#depth, this.#unit, range);
+    const scan = new GuestScan(this.#node, this.#depth, range);
     scan.step();
     for (const layer of guestLayers) {
       const { totals } = scan.grid(layer);

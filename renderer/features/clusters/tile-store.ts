@@ -1,5 +1,5 @@
 // The cells that were fetched of one view: kept within bounds, fetched as they are wanted, superseded requests taken back.
-import type { MapLayer, MapTile } from '../../../core/workbench/contract.ts';
+import type { MapLayer, MapTile, SaidFault } from '../../../core/workbench/contract.ts';
 import { client, faultOf, type Fault } from '../../bridge.ts';
 
 /** Cells of one request. */
@@ -19,7 +19,7 @@ export interface Totals {
   readonly classes: readonly string[];
   readonly bytes: readonly number[];
   readonly surveyed: number;
-  readonly fault: string | null;
+  readonly fault: SaidFault | null;
 }
 
 export interface Wanted {

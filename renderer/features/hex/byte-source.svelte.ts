@@ -1,17 +1,21 @@
 // The bytes of one view in blocks: those in sight are fetched, the ones used last are kept, what cannot be read is marked.
-import { client, faultOf } from '../../bridge.ts';
+import { client, faultOf, faultSaid, type Fault } from '../../bridge.ts';
 
 export const blockSize = 32 * 1024;
 /** Blocks kept, and fetched at the same time, at most. */
 const mostKept = 96;
 const mostAtOnce = 3;
-/** What cannot be read in one piece is tried in pieces of this size. */
-const smallPiece = 4096;
+
+interface Lost {
+  readonly start: number;
+  readonly end: number;
+  readonly fault: Fault;
+}
 
 interface Block {
   readonly bytes: Uint8Array;
-  /** A byte per small piece: 1 where it cannot be read. Null: all of it can. */
-  readonly lost: Uint8Array | null;
+  /** What of it cannot be read, in order. */
+  readonly lost: readonly Lost[];
 }
 
 /** Bytes of `view` of an open image. Its owner asks for what is in sight with `want`, and is drawn again when `version` changes. */
@@ -44,9 +48,14 @@ export class ByteSource {
     if (offset >= this.size) return -3;
     const block = this.#blocks.get(Math.floor(offset / blockSize));
     if (block === undefined) return -1;
-    const within = offset % blockSize;
-    if (block.lost !== null && block.lost[Math.floor(within / smallPiece)] === 1) return -2;
-    return block.bytes[within] ?? -3;
+    if (block.lost.length > 0 && lostIn(block, offset) !== null) return -2;
+    return block.bytes[offset % blockSize] ?? -3;
+  }
+
+  /** Why the byte at `offset` cannot be read; null: it can, or it is not there yet. */
+  lostAt(offset: number): Fault | null {
+    const block = this.#blocks.get(Math.floor(offset / blockSize));
+    return block === undefined ? null : (lostIn(block, offset)?.fault ?? null);
   }
 
   /** These bytes are in sight now; what was wanted before and is not fetched yet is forgotten. */
@@ -87,10 +96,11 @@ export class ByteSource {
     const start = block * blockSize;
     let found: Block;
     try {
-      found = { bytes: await this.read(start, blockSize), lost: null };
+      found = { bytes: await this.read(start, blockSize), lost: [] };
     } catch (error) {
-      this.fault ??= faultOf(error).text;
-      found = await this.#fetchInPieces(start);
+      const fault = faultOf(error);
+      this.fault ??= fault.text;
+      found = await this.#fetchReadable(start, fault);
     }
     if (this.#closed) return;
     this.#blocks.set(block, found);
@@ -101,16 +111,31 @@ export class ByteSource {
     this.version += 1;
   }
 
-  async #fetchInPieces(start: number): Promise<Block> {
+  /** The block without what cannot be read; where even that is not told, nothing of it can. */
+  async #fetchReadable(start: number, fault: Fault): Promise<Block> {
     const bytes = new Uint8Array(Math.min(blockSize, this.size - start));
-    const lost = new Uint8Array(Math.ceil(bytes.length / smallPiece));
-    for (let piece = 0; piece < lost.length && !this.#closed; piece++) {
-      try {
-        bytes.set(await this.read(start + piece * smallPiece, smallPiece), piece * smallPiece);
-      } catch {
-        lost[piece] = 1; // why is in `fault` already, and the grid says which bytes
+    const end = start + bytes.length;
+    const lost: Lost[] = [];
+    try {
+      const window = { session: this.session, view: this.view, start, length: bytes.length };
+      const { unread, more } = await client.sessions.unread(window);
+      for (const one of unread) {
+        lost.push({ start: one.start, end: one.start + one.length, fault: faultSaid(one) });
       }
+      const last = lost.at(-1);
+      if (more > 0 && last !== undefined) lost.push({ start: last.end, end, fault });
+      let at = start;
+      for (const gap of [...lost, { start: end, end }]) {
+        if (gap.start > at) bytes.set(await this.read(at, gap.start - at), at - start);
+        at = gap.end;
+      }
+      return { bytes, lost };
+    } catch (error) {
+      return { bytes, lost: [{ start, end, fault: faultOf(error) }] };
     }
-    return { bytes, lost };
   }
+}
+
+function lostIn({ lost }: Block, offset: number): Lost | null {
+  return lost.find(({ start, end }) => offset >= start && offset < end) ?? null;
 }

@@ -16,6 +16,7 @@ export const placeWords: Readonly<Record<PlaceFacts['kind'], MessageKey>> = {
   encrypted: 'hex.place.encrypted',
   packed: 'hex.place.packed',
   unallocated: 'hex.place.unallocated',
+  unreadable: 'hex.place.unreadable',
   zero: 'hex.place.zero',
 };
 
@@ -36,5 +37,3 @@ export const patternWords: Readonly<Record<PatternKind, { readonly name: Message
     bytes: { name: 'hex.find.bytes', example: 'hex.find.example.bytes' },
     guid: { name: 'hex.find.guid', example: 'hex.find.example.guid' },
   };
-
-export const reducedWords = { alone: 'hex.reduced.alone', bytes: 'hex.reduced.bytes' } as const;

@@ -243,7 +243,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'the cluster map of images that
     expect(share(tile, 'data', (41 * MiB) / (4 * KiB) + 1)).toBe(255);
     const place = map.describe('guest', 41 * MiB);
     expect(place).toMatchObject({ kind: 'unreadable', entries: [{}, { offset: l2?.offset }] });
-    expect(place.fault).toContain('unaligned');
+    expect(place.fault?.text).toContain('unaligned');
     close();
   });
 

@@ -457,6 +457,8 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
       digest(fs.readFileSync(path.join(store, 'top.qcow2')).subarray(0, 1048576)),
     );
     expect((await client.sessions.bytes({ session, view: 'guest', start: 1e12, length: 10 })).size).toBe(0);
+    const none = { unread: [], more: 0 };
+    expect(await client.sessions.unread({ session, view: 'guest', start: 0, length: 1048576 })).toEqual(none);
     const { regions, next } = await client.sessions.regions({ session, view: 'file', from: 0, limit: 1000 });
     expect({ total: regions.reduce((sum, region) => sum + region.length, 0), next }).toEqual({
       total: files[0]?.length,
@@ -512,14 +514,16 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     const there = await client.sessions.place({ session, view: 'guest', offset: 2097152 + 700 });
     const asked = { session, view: 'file', at: there.offset ?? -1, from: 0 };
     expect(await client.sessions.guestOf(asked)).toMatchObject({ found: 2097152 + 700 });
-    expect(await client.sessions.guestOf({ ...asked, at: 0 })).toEqual({ found: null, next: null });
+    expect(await client.sessions.guestOf({ ...asked, at: 0 })).toEqual({ found: null, next: null, unread: 0 });
     expect(await client.sessions.find({ session, view: 'guest', from: 0, pattern: '4343' })).toEqual({
       found: 2097152,
       next: 2097153,
+      unread: 0,
     });
     expect(await client.sessions.find({ session, view: 'guest', from: 0, pattern: '424242' })).toEqual({
       found: null,
       next: null,
+      unread: 0,
     });
     const back = await client.sessions.compare({
       session,
@@ -538,6 +542,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
         { start: 5242880, length: 4096 },
       ],
       next: null,
+      unread: 0,
     });
     const wrong = 'x'.repeat(8);
     await expect(client.sessions.bytes({ session, view: wrong, start: 0, length: 1 })).rejects.toMatchObject({

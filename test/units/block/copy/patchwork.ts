@@ -91,6 +91,7 @@ function mapPatch(patches: readonly Patch[], range: GuestRange): Mapping {
     case 'packed':
       return { ...mapping, length, skip: mapping.skip + into };
     case 'zero':
+    case 'unreadable':
       return { ...mapping, length };
   }
 }
