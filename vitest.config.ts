@@ -10,6 +10,8 @@ export default defineConfig({
     testTimeout: 60_000,
     maxConcurrency: os.availableParallelism() + 1,
     hookTimeout: 120_000,
+    // A machine that does other work too is slow to answer; what has come is never waited for.
+    expect: { poll: { timeout: 30_000 } },
     reporters: ['default', './test/summary-reporter.ts'],
   },
 });

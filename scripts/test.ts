@@ -46,7 +46,7 @@ function run(suite: { name: string; args: string[] }): Summary {
   const { status, signal } = spawnSync(process.execPath, suite.args, { cwd: project, stdio: 'inherit', env });
   if (!fs.existsSync(file)) {
     console.log(`${suite.name} left no figures (exit ${status ?? signal}).`);
-    return { passed: 0, failed: 1, skipped: 0, reasons: {} };
+    return { passed: 0, failed: 1, skipped: 0, reasons: {}, retried: [] };
   }
   const summary = JSON.parse(fs.readFileSync(file, 'utf8')) as Summary;
   fs.rmSync(file);
@@ -61,12 +61,13 @@ function run(suite: { name: string; args: string[] }): Summary {
 const longMode = { PLATTER_LONG: '1', FUZZ_MUTANTS: process.env.FUZZ_MUTANTS ?? '20000' };
 
 reportMissingPeers();
-const total: Summary = { passed: 0, failed: build() ? 0 : 1, skipped: 0, reasons: {} };
+const total: Summary = { passed: 0, failed: build() ? 0 : 1, skipped: 0, reasons: {}, retried: [] };
 for (const suite of suites) {
   const summary = run(suite);
   total.passed += summary.passed;
   total.failed += summary.failed;
   total.skipped += summary.skipped;
+  total.retried.push(...summary.retried);
   for (const [reason, count] of Object.entries(summary.reasons)) {
     total.reasons[reason] = (total.reasons[reason] ?? 0) + count;
   }
@@ -78,6 +79,10 @@ for (const [reason, count] of Object.entries(total.reasons)) {
     total.failed += count;
     total.skipped -= count;
   }
+}
+if (total.retried.length > 0) {
+  console.log(`passed only when tried again: ${total.retried.length}`);
+  for (const name of total.retried) console.log(`  ${name}`);
 }
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;

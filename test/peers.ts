@@ -35,10 +35,19 @@ export function missing(needs: Needs): string | null {
   return needs.unless ?? null;
 }
 
+/**
+ * In CI a test in a real browser may fail once: a machine that is short of time spoils one now and then. Nothing else is tried again, and
+ * `npm test` names those that passed only then.
+ */
+function patienceOf(needs: Needs): TestOptions {
+  const inCI = !['', 'false', undefined].includes(process.env.CI);
+  return inCI && needs.peers?.includes('chromium') === true ? { retry: 1, timeout: 180_000 } : {};
+}
+
 /** `describe`, or the same tests skipped under a title that says why. The body must not use a peer while it is collected. */
 export function describeWith(needs: Needs, name: string, body: () => void): void {
   const reason = missing(needs);
-  if (reason === null) describe(name, body);
+  if (reason === null) describe(name, patienceOf(needs), body);
   else describe.skip(`${name} (skipped: ${reason})`, body);
 }
 

@@ -8,6 +8,8 @@ export interface Summary {
   failed: number;
   skipped: number;
   reasons: Record<string, number>;
+  /** Names of tests that failed first and passed when they were tried again. */
+  retried: string[];
 }
 
 /** The reason in the title of a test or of a suite around it, or the note it was skipped with. */
@@ -21,14 +23,17 @@ function reasonOf(test: TestCase): string {
 
 export default class SummaryReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], errors: readonly unknown[]): void {
-    const summary: Summary = { passed: 0, failed: errors.length, skipped: 0, reasons: {} };
+    const summary: Summary = { passed: 0, failed: errors.length, skipped: 0, reasons: {}, retried: [] };
     for (const module of modules) {
       // A file that cannot be loaded has no tests to fail.
       if (module.state() === 'failed' && [...module.children.allTests('failed')].length === 0) summary.failed++;
       for (const test of module.children.allTests()) {
         const { state } = test.result();
-        if (state === 'passed') summary.passed++;
-        else if (state === 'skipped') {
+        if (state === 'passed') {
+          summary.passed++;
+          if ((test.diagnostic()?.retryCount ?? 0) > 0)
+            summary.retried.push(`${module.relativeModuleId} > ${test.fullName}`);
+        } else if (state === 'skipped') {
           summary.skipped++;
           const reason = reasonOf(test);
           summary.reasons[reason] = (summary.reasons[reason] ?? 0) + 1;

@@ -19,8 +19,10 @@ export const jobs = $state<{ list: ShownJob[]; fault: Fault | null }>({ list: []
 
 /** Jobs of the page of jobs: newest first. */
 const listed = 200;
-/** Milliseconds within which a job that will be refused is refused. */
+/** Milliseconds that a job may stand in the queue before who started it waits no longer. */
 const patience = 3000;
+/** Milliseconds within which a job at work says how far it is or is refused, on a machine that is busy with other things. */
+const refusedWithin = 15_000;
 const waiting = new Map<string, ((entry: JobEntry) => void)[]>();
 /** Who waits for the first progress of a job. */
 const watching = new Map<string, () => void>();
@@ -144,6 +146,9 @@ async function askAndRepeat(
     for (const set of [own, silent]) if (set.delete(entry.id)) set.add(id);
     waiting.set(id, [...(waiting.get(id) ?? []), ...(waiting.get(entry.id) ?? [])]);
     waiting.delete(entry.id);
+    const watcher = watching.get(entry.id);
+    if (watcher !== undefined) watching.set(id, watcher);
+    watching.delete(entry.id);
     await reload(id);
     await forgetJob(entry.id);
   } catch (error) {
@@ -204,17 +209,20 @@ export async function whenOver(id: string): Promise<JobEntry> {
 
 /** Resolves with null when the job says how far it is, or has not ended for a while. */
 export function whenMoving(id: string): Promise<null> {
+  const since = performance.now();
+  const isAtWork = (): boolean => jobs.list.find(({ entry }) => entry.id === latest(id))?.entry.state === 'running';
   return new Promise((resolve) => {
     const over = (): void => {
-      if (undecided.has(id)) {
-        timer = setTimeout(over, patience);
-        return;
-      }
       clearTimeout(timer);
-      watching.delete(id);
+      watching.delete(latest(id));
       resolve(null);
     };
-    let timer = setTimeout(over, patience);
+    const look = (): void => {
+      const waits = undecided.has(id) || (isAtWork() && performance.now() - since < refusedWithin);
+      if (waits) timer = setTimeout(look, patience);
+      else over();
+    };
+    let timer = setTimeout(look, patience);
     watching.set(id, over);
   });
 }

@@ -1,16 +1,17 @@
 // The check of an image as a person meets it: findings and where they lead, repair on a copy and in place; qemu-img says what is on disk.
-import { AxeBuilder } from '@axe-core/playwright';
 import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
-import { scratchFolder } from '../scratch.ts';
-import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { quickFolder } from '../scratch.ts';
+import { useBench } from './bench.ts';
+import { graveFaults } from './grave-faults.ts';
+import { missingWindow } from './window.ts';
 
 describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow() }, 'the check', () => {
-  const folder = scratchFolder('check-window');
+  const folder = quickFolder('check-window');
   const disks = path.join(folder, 'disks');
   const at = (name: string): string => path.join(disks, name);
   const run = (program: string, ...args: string[]): string =>
@@ -21,53 +22,38 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     });
   /** 0: nothing is wrong; 2: corrupt; 3: leaks. */
   const verdict = (name: string): number | null => spawnSync('qemu-img', ['check', at(name)]).status;
-  let served: Served;
-  let browser: Browser;
-  let shown: Awaited<ReturnType<typeof openWindow>>;
   let page: Page;
   /** Offset of the first one. */
   let uncounted = 0;
 
-  beforeAll(async () => {
-    fs.mkdirSync(disks);
-    run('qemu-img', 'create', '-q', '-f', 'qcow2', 'torn.qcow2', '64M');
-    run('qemu-io', '-c', 'write -P 1 0 2M', '-c', 'write -P 2 32M 4M', 'torn.qcow2');
-    // Two data clusters are not counted; one cluster more than is used is.
-    const torn = fs.openSync(at('torn.qcow2'), 'r+');
-    const word = (offset: number): number => {
-      const bytes = Buffer.alloc(8);
-      fs.readSync(torn, bytes, 0, 8, offset);
-      return Number(bytes.readBigUInt64BE() & 0x00ff_ffff_ffff_fe00n);
-    };
-    const counts = word(word(48));
-    uncounted = word(word(word(40)));
-    fs.writeSync(torn, Buffer.alloc(4), 0, 4, counts + (uncounted / 65536) * 2);
-    const clusters = fs.fstatSync(torn).size / 65536;
-    fs.ftruncateSync(torn, (clusters + 1) * 65536);
-    fs.writeSync(torn, Buffer.from([0, 1]), 0, 2, counts + clusters * 2);
-    fs.closeSync(torn);
-    const cli = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
-    run(process.execPath, cli, 'datastore', 'add', disks);
-    run(process.execPath, cli, 'datastore', 'scan');
-    served = await serveWindow(folder);
-    browser = await launchBrowser();
-    shown = await openWindow(browser, served.url);
-    ({ page } = shown);
+  const bench = useBench(folder, {
+    stores: ['disks'],
+    prepare() {
+      run('qemu-img', 'create', '-q', '-f', 'qcow2', 'torn.qcow2', '64M');
+      run('qemu-io', '-c', 'write -P 1 0 2M', '-c', 'write -P 2 32M 4M', 'torn.qcow2');
+      // Two data clusters are not counted; one cluster more than is used is.
+      const torn = fs.openSync(at('torn.qcow2'), 'r+');
+      const word = (offset: number): number => {
+        const bytes = Buffer.alloc(8);
+        fs.readSync(torn, bytes, 0, 8, offset);
+        return Number(bytes.readBigUInt64BE() & 0x00ff_ffff_ffff_fe00n);
+      };
+      const counts = word(word(48));
+      uncounted = word(word(word(40)));
+      fs.writeSync(torn, Buffer.alloc(4), 0, 4, counts + (uncounted / 65536) * 2);
+      const clusters = fs.fstatSync(torn).size / 65536;
+      fs.ftruncateSync(torn, (clusters + 1) * 65536);
+      fs.writeSync(torn, Buffer.from([0, 1]), 0, 2, counts + clusters * 2);
+      fs.closeSync(torn);
+    },
   });
-
-  afterAll(async () => {
-    await browser.close();
-    await served.stop();
-  });
-
-  afterEach(() => {
-    expect(shown.faults.splice(0)).toEqual([]);
+  beforeAll(() => {
+    ({ page } = bench());
   });
 
   const findings = () => page.getByTestId('finding');
   const expectClean = async (): Promise<void> => {
-    const { violations } = await new AxeBuilder({ page }).analyze();
-    expect(violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')).toEqual([]);
+    expect(await graveFaults(page)).toEqual([]);
   };
 
   it('lists what is wrong by severity, with what a repair does, narrowed by words', async () => {

@@ -4,12 +4,12 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
-import { scratchFolder } from '../scratch.ts';
+import { quickFolder } from '../scratch.ts';
 import { Images, SheetBench } from './sheet-bench.ts';
 import { missingWindow } from './window.ts';
 
 describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow() }, 'passphrases in sheets', () => {
-  const folder = scratchFolder('keys');
+  const folder = quickFolder('keys');
   let bench: SheetBench;
   let images: Images;
 

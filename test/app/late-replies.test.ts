@@ -10,7 +10,7 @@ import { missingWindow } from './window.ts';
 describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow() }, 'a reply that comes late', () => {
   const folder = quickFolder('late-replies');
   const images = new Images(path.join(folder, 'disks'));
-  const patient = { timeout: 20_000 };
+  const patient = { timeout: 30_000 };
   let bench: SheetBench;
   /** Replies that the window has not been given; null: it gets them as they come. */
   let held: (() => void)[] | null = null;

@@ -1,62 +1,45 @@
 // Every link between the views of an image, clicked through, there and back again; and the addresses that are copied.
 import { execFileSync } from 'node:child_process';
-import fs from 'node:fs';
 import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { beforeAll, expect, it } from 'vitest';
 import { imageAddress, parseImageLink } from '../../electron/addresses.ts';
 import { describeWith, mustRun } from '../peers.ts';
-import { scratchFolder } from '../scratch.ts';
-import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { quickFolder } from '../scratch.ts';
+import { useBench } from './bench.ts';
+import { missingWindow } from './window.ts';
 
 const MiB = 1024 * 1024;
 
 describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow() }, 'links between views', () => {
-  const folder = scratchFolder('links');
+  const folder = quickFolder('links');
   const disks = path.join(folder, 'disks');
-  let served: Served;
-  let browser: Browser;
-  let shown: Awaited<ReturnType<typeof openWindow>>;
   let page: Page;
   let id = '';
   /** Where qemu-img says that the second MiB of the disk is stored. */
   let stored = 0;
 
+  const bench = useBench(folder, {
+    stores: ['disks'],
+    prepare() {
+      const at = { cwd: disks };
+      mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', 'base.qcow2', '16M'], at);
+      mustRun('qemu-io', ['-c', 'write -P 1 8M 64k', 'base.qcow2'], at);
+      mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2'], at);
+      mustRun('qemu-io', ['-c', 'write -P 2 1M 64k', '-c', 'write -c -P 3 4M 64k', 'top.qcow2'], at);
+      const map = JSON.parse(
+        execFileSync('qemu-img', ['map', '--output=json', 'top.qcow2'], { cwd: disks, encoding: 'utf8' }),
+      ) as { start: number; offset?: number }[];
+      stored = map.find(({ start }) => start === MiB)?.offset ?? -1;
+    },
+  });
   beforeAll(async () => {
-    fs.mkdirSync(disks);
-    const at = { cwd: disks };
-    mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', 'base.qcow2', '16M'], at);
-    mustRun('qemu-io', ['-c', 'write -P 1 8M 64k', 'base.qcow2'], at);
-    mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2'], at);
-    mustRun('qemu-io', ['-c', 'write -P 2 1M 64k', '-c', 'write -c -P 3 4M 64k', 'top.qcow2'], at);
-    const map = JSON.parse(
-      execFileSync('qemu-img', ['map', '--output=json', 'top.qcow2'], { cwd: disks, encoding: 'utf8' }),
-    ) as { start: number; offset?: number }[];
-    stored = map.find(({ start }) => start === MiB)?.offset ?? -1;
-    const env = { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') };
-    const cli = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
-    for (const args of [
-      ['datastore', 'add', disks],
-      ['datastore', 'scan'],
-    ])
-      execFileSync(process.execPath, [cli, ...args], { env });
-    served = await serveWindow(folder);
-    browser = await launchBrowser();
-    shown = await openWindow(browser, served.url);
-    ({ page } = shown);
+    ({ page } = bench());
     await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
     await page.getByRole('link', { name: 'top.qcow2', exact: true }).click();
     await page.getByRole('heading', { level: 1, name: 'top.qcow2' }).waitFor();
     id = /image\/([^/?]+)/.exec(page.url())?.[1] ?? '';
   });
-  afterAll(async () => {
-    await browser.close();
-    await served.stop();
-  });
-  afterEach(() => {
-    expect(shown.faults.splice(0)).toEqual([]);
-  });
-
   const hex = (offset: number): string => `0x${offset.toString(16)}`;
   const place = () => page.getByTestId('place');
   const go = (address: string) => page.evaluate(`location.hash = ${JSON.stringify(address)}`);

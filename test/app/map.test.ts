@@ -1,16 +1,18 @@
 // The cluster map as a person meets it: the colours on the canvas against what qemu-io wrote, places, keys, layers, axe.
-import { AxeBuilder } from '@axe-core/playwright';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
-import { scratchFolder } from '../scratch.ts';
-import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { quickFolder } from '../scratch.ts';
+import { useBench } from './bench.ts';
+import { graveFaults } from './grave-faults.ts';
+import { runCommand } from './sheet-bench.ts';
+import { missingWindow } from './window.ts';
 
 describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow() }, 'the cluster map', () => {
-  const folder = scratchFolder('map-window');
+  const folder = quickFolder('map-window');
   const disks = path.join(folder, 'disks');
   const run = (program: string, ...args: string[]): string =>
     execFileSync(program, args, {
@@ -18,58 +20,44 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
       encoding: 'utf8',
       env: { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') },
     });
-  const platter = (...args: string[]): string =>
-    run(process.execPath, path.resolve(import.meta.dirname, '../../dist/cli/main.js'), ...args);
-  let served: Served;
-  let browser: Browser;
-  let shown: Awaited<ReturnType<typeof openWindow>>;
+  const platter = (...args: string[]): string => runCommand(folder, args);
   let page: Page;
 
-  beforeAll(async () => {
-    fs.mkdirSync(disks);
-    run('qemu-img', 'create', '-q', '-f', 'qcow2', 'base.qcow2', '64M');
-    run('qemu-io', '-c', 'write -P 1 0 2M', '-c', 'write -P 2 32M 4M', 'base.qcow2');
-    run('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2');
-    run('qemu-io', '-c', 'write -P 3 16M 1M', '-c', 'write -z 48M 1M', '-c', 'write -c -P 4 60M 64k', 'top.qcow2');
-    fs.copyFileSync(path.join(disks, 'base.qcow2'), path.join(disks, 'torn.qcow2'));
-    // The L2 entries of 32 MiB to 33 MiB point into the middle of a cluster; one cluster more than is used has a refcount.
-    const torn = fs.openSync(path.join(disks, 'torn.qcow2'), 'r+');
-    const word = (at: number): number => {
-      const bytes = Buffer.alloc(8);
-      fs.readSync(torn, bytes, 0, 8, at);
-      return Number(bytes.readBigUInt64BE() & 0x00ff_ffff_ffff_fe00n);
-    };
-    const l2 = word(word(40));
-    for (let entry = 512; entry < 528; entry++) {
-      fs.writeSync(torn, Buffer.from('8000000000000200', 'hex'), 0, 8, l2 + entry * 8);
-    }
-    const clusters = fs.fstatSync(torn).size / 65536;
-    fs.ftruncateSync(torn, (clusters + 1) * 65536);
-    fs.writeSync(torn, Buffer.from([0, 1]), 0, 2, word(word(48)) + clusters * 2);
-    fs.closeSync(torn);
-    run('qemu-img', 'create', '-q', '-u', '-f', 'qcow2', '-b', 'gone.qcow2', '-F', 'qcow2', 'orphan.qcow2', '64M');
-    const orphan = path.join(disks, 'orphan.qcow2');
-    run(
-      'qemu-io',
-      '-c',
-      'write -P 5 16M 1M',
-      `json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"${orphan}"}}`,
-    );
-    platter('datastore', 'add', disks);
-    platter('datastore', 'scan');
-    served = await serveWindow(folder);
-    browser = await launchBrowser();
-    shown = await openWindow(browser, served.url);
-    ({ page } = shown);
+  const bench = useBench(folder, {
+    stores: ['disks'],
+    prepare() {
+      run('qemu-img', 'create', '-q', '-f', 'qcow2', 'base.qcow2', '64M');
+      run('qemu-io', '-c', 'write -P 1 0 2M', '-c', 'write -P 2 32M 4M', 'base.qcow2');
+      run('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2');
+      run('qemu-io', '-c', 'write -P 3 16M 1M', '-c', 'write -z 48M 1M', '-c', 'write -c -P 4 60M 64k', 'top.qcow2');
+      fs.copyFileSync(path.join(disks, 'base.qcow2'), path.join(disks, 'torn.qcow2'));
+      // The L2 entries of 32 MiB to 33 MiB point into the middle of a cluster; one cluster more than is used has a refcount.
+      const torn = fs.openSync(path.join(disks, 'torn.qcow2'), 'r+');
+      const word = (at: number): number => {
+        const bytes = Buffer.alloc(8);
+        fs.readSync(torn, bytes, 0, 8, at);
+        return Number(bytes.readBigUInt64BE() & 0x00ff_ffff_ffff_fe00n);
+      };
+      const l2 = word(word(40));
+      for (let entry = 512; entry < 528; entry++) {
+        fs.writeSync(torn, Buffer.from('8000000000000200', 'hex'), 0, 8, l2 + entry * 8);
+      }
+      const clusters = fs.fstatSync(torn).size / 65536;
+      fs.ftruncateSync(torn, (clusters + 1) * 65536);
+      fs.writeSync(torn, Buffer.from([0, 1]), 0, 2, word(word(48)) + clusters * 2);
+      fs.closeSync(torn);
+      run('qemu-img', 'create', '-q', '-u', '-f', 'qcow2', '-b', 'gone.qcow2', '-F', 'qcow2', 'orphan.qcow2', '64M');
+      const orphan = path.join(disks, 'orphan.qcow2');
+      run(
+        'qemu-io',
+        '-c',
+        'write -P 5 16M 1M',
+        `json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"${orphan}"}}`,
+      );
+    },
   });
-
-  afterAll(async () => {
-    await browser.close();
-    await served.stop();
-  });
-
-  afterEach(() => {
-    expect(shown.faults.splice(0)).toEqual([]);
+  beforeAll(() => {
+    ({ page } = bench());
   });
 
   async function openMap(name: string): Promise<void> {
@@ -108,12 +96,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
       return numbers.map((value) => Number(value).toString(16).padStart(2, '0')).join('');
     })(${JSON.stringify(name)})`);
   const level = async (): Promise<number> => Number(await canvas().getAttribute('data-level'));
-  const seriousFaults = async (): Promise<string[]> => {
-    const { violations } = await new AxeBuilder({ page }).analyze();
-    return violations
-      .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-      .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
-  };
+  const seriousFaults = () => graveFaults(page);
 
   it('draws what qemu-io wrote where it wrote it, in both themes', async () => {
     await openMap('top.qcow2');
@@ -288,7 +271,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
           await page.getByRole('button', { name: 'Ask for everything again' }).click();
           return page.getByRole('table', { name: 'Guest disk' }).getByRole('row', { name: 'Data' }).textContent();
         },
-        { timeout: 15_000, interval: 500 },
+        { timeout: 30_000, interval: 500 },
       )
       .toContain('9 MiB');
   });

@@ -1,16 +1,16 @@
 // The overview of an image: its sizes against qemu-img's map, who has it open, its header's fields; and a refusal in Chinese.
-import { AxeBuilder } from '@axe-core/playwright';
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Browser } from 'playwright-core';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
-import { scratchFolder } from '../scratch.ts';
-import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { quickFolder } from '../scratch.ts';
+import { useBench } from './bench.ts';
+import { graveFaults } from './grave-faults.ts';
+import { missingWindow } from './window.ts';
 
 describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow() }, 'the overview', () => {
-  const folder = scratchFolder('overview-window');
+  const folder = quickFolder('overview-window');
   const disks = path.join(folder, 'disks');
   const disk = path.join(disks, 'disk.qcow2');
   const run = (program: string, ...args: string[]): string =>
@@ -18,29 +18,19 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
       encoding: 'utf8',
       env: { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') },
     });
-  let served: Served;
-  let browser: Browser;
 
-  beforeAll(async () => {
-    fs.mkdirSync(disks);
-    run('qemu-img', 'create', '-q', '-f', 'qcow2', disk, '1G');
-    run('qemu-io', '-c', 'write -P 1 0 3M', '-c', 'write -P 2 512M 1M', '-c', 'write -z 700M 8M', disk);
-    const cli = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
-    run(process.execPath, cli, 'datastore', 'add', disks);
-    run(process.execPath, cli, 'datastore', 'scan');
-    served = await serveWindow(folder);
-    browser = await launchBrowser();
-  });
-
-  afterAll(async () => {
-    await browser.close();
-    await served.stop();
+  const bench = useBench(folder, {
+    stores: ['disks'],
+    prepare() {
+      run('qemu-img', 'create', '-q', '-f', 'qcow2', disk, '1G');
+      run('qemu-io', '-c', 'write -P 1 0 3M', '-c', 'write -P 2 512M 1M', '-c', 'write -z 700M 8M', disk);
+    },
   });
 
   it('says how much is referenced, who has the image open, and what stands in its header', async () => {
     const holder = spawn('qemu-io', [disk], { stdio: ['pipe', 'pipe', 'ignore'] });
     await new Promise((resolve) => holder.stdout.once('data', resolve));
-    const shown = await openWindow(browser, served.url, { colorScheme: 'dark' });
+    const shown = await bench().openAnother({ colorScheme: 'dark' });
     const { page } = shown;
     try {
       await page.getByRole('link', { name: 'disk.qcow2', exact: true }).click();
@@ -57,8 +47,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
       await page.keyboard.press('Enter');
       const fields = page.getByTestId('header-fields');
       await fields.getByRole('row').filter({ hasText: 'cluster_bits' }).getByText('16').waitFor();
-      const { violations } = await new AxeBuilder({ page }).analyze();
-      expect(violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')).toEqual([]);
+      expect(await graveFaults(page)).toEqual([]);
       await fields.getByRole('row').filter({ hasText: 'cluster_bits' }).getByRole('link').click();
       await page.waitForURL((url) => url.hash.includes('hex?view=file&at=0x14'));
       expect(shown.faults).toEqual([]);
@@ -69,7 +58,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
   });
 
   it('says in Chinese why something was refused', async () => {
-    const shown = await openWindow(browser, served.url, { locale: 'zh-CN' });
+    const shown = await bench().openAnother({ locale: 'zh-CN' });
     const { page } = shown;
     try {
       await page.getByRole('link', { name: 'disk.qcow2', exact: true }).click();

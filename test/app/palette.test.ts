@@ -1,35 +1,34 @@
 // The shell by the keyboard: palette, keys, menus, several images at once; and the question before files are opened that an image names.
-import { AxeBuilder } from '@axe-core/playwright';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
-import { scratchFolder } from '../scratch.ts';
-import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { quickFolder } from '../scratch.ts';
+import { useBench } from './bench.ts';
+import { graveFaults } from './grave-faults.ts';
+import { missingWindow } from './window.ts';
 
 describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'the shell', () => {
-  const folder = scratchFolder('palette');
+  const folder = quickFolder('palette');
   const [disks, other] = [path.join(folder, 'disks'), path.join(folder, 'other')];
   const inDisks = (name: string): string => path.join(disks, name);
   const qemuImg = (...args: string[]): string => execFileSync('qemu-img', args, { encoding: 'utf8' });
-  let served: Served;
-  let browser: Browser;
-  let shown: Awaited<ReturnType<typeof openWindow>>;
   let page: Page;
 
+  const bench = useBench(folder, {
+    folders: ['disks', 'other'],
+    rule: 'ask',
+    prepare() {
+      for (const name of ['alpha', 'beta', 'gamma', 'delta', 'epsilon']) {
+        qemuImg('create', '-q', '-f', 'qcow2', inDisks(`${name}.qcow2`), '8M');
+      }
+      qemuImg('create', '-q', '-f', 'qcow2', '-b', 'alpha.qcow2', '-F', 'qcow2', inDisks('overlay.qcow2'));
+    },
+  });
   beforeAll(async () => {
-    fs.mkdirSync(disks);
-    fs.mkdirSync(other);
-    for (const name of ['alpha', 'beta', 'gamma', 'delta', 'epsilon']) {
-      qemuImg('create', '-q', '-f', 'qcow2', inDisks(`${name}.qcow2`), '8M');
-    }
-    qemuImg('create', '-q', '-f', 'qcow2', '-b', 'alpha.qcow2', '-F', 'qcow2', inDisks('overlay.qcow2'));
-    served = await serveWindow(folder, [], 'ask');
-    browser = await launchBrowser();
-    shown = await openWindow(browser, served.url);
-    ({ page } = shown);
+    ({ page } = bench());
     for (const place of [disks, other]) {
       await page.getByRole('button', { name: 'Add a datastore' }).first().click();
       await page.getByLabel('Folder', { exact: true }).fill(place);
@@ -40,20 +39,8 @@ describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'the 
     await page.getByTestId('total').getByText('Images: 6').waitFor();
   });
 
-  afterAll(async () => {
-    await browser.close();
-    await served.stop();
-  });
-
-  afterEach(() => expect(shown.faults.splice(0)).toEqual([]));
-
   const row = (name: string) => page.getByRole('row', { name: `${name}.qcow2` });
-  const serious = async (): Promise<string[]> => {
-    const { violations } = await new AxeBuilder({ page }).analyze();
-    return violations
-      .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-      .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
-  };
+  const serious = () => graveFaults(page);
 
   it('finds images and verbs by the keyboard alone', async () => {
     await page.keyboard.press('Control+k');

@@ -1,50 +1,39 @@
 // What each platform would say of an image, as the window shows it; the fix in two clicks, its outcome by qemu-img and file facts.
-import { AxeBuilder } from '@axe-core/playwright';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Browser, Locator, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { Locator, Page } from 'playwright-core';
+import { beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
-import { scratchFolder } from '../scratch.ts';
-import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { quickFolder } from '../scratch.ts';
+import { useBench } from './bench.ts';
+import { graveFaults } from './grave-faults.ts';
+import { missingWindow } from './window.ts';
 
 const MiB = 1024 * 1024;
 
 describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'what platforms would say', () => {
-  const folder = scratchFolder('platforms');
+  const folder = quickFolder('platforms');
   const disks = path.join(folder, 'disks');
   const inDisks = (name: string): string => path.join(disks, name);
   const qemuImg = (...args: string[]): string => execFileSync('qemu-img', args, { encoding: 'utf8' });
-  let served: Served;
-  let browser: Browser;
-  let shown: Awaited<ReturnType<typeof openWindow>>;
   let page: Page;
 
+  const bench = useBench(folder, {
+    folders: ['disks'],
+    prepare() {
+      qemuImg('create', '-q', '-f', 'raw', inDisks('plain.raw'), String(21 * MiB + 512));
+      fs.writeSync(fs.openSync(inDisks('plain.raw'), 'r+'), Buffer.alloc(64 * 1024, 'content'), 0, 64 * 1024, 2 * MiB);
+      qemuImg('convert', '-f', 'raw', '-O', 'qcow2', inDisks('plain.raw'), inDisks('web.qcow2'));
+      qemuImg('create', '-q', '-f', 'vpc', '-o', 'subformat=fixed,force_size', inDisks('half.vhd'), String(32.5 * MiB));
+    },
+  });
   beforeAll(async () => {
-    fs.mkdirSync(disks);
-    qemuImg('create', '-q', '-f', 'raw', inDisks('plain.raw'), String(21 * MiB + 512));
-    fs.writeSync(fs.openSync(inDisks('plain.raw'), 'r+'), Buffer.alloc(64 * 1024, 'content'), 0, 64 * 1024, 2 * MiB);
-    qemuImg('convert', '-f', 'raw', '-O', 'qcow2', inDisks('plain.raw'), inDisks('web.qcow2'));
-    qemuImg('create', '-q', '-f', 'vpc', '-o', 'subformat=fixed,force_size', inDisks('half.vhd'), String(32.5 * MiB));
-    served = await serveWindow(folder);
-    browser = await launchBrowser();
-    shown = await openWindow(browser, served.url);
-    ({ page } = shown);
+    ({ page } = bench());
     await page.getByRole('button', { name: 'Add a datastore' }).first().click();
     await page.getByLabel('Folder', { exact: true }).fill(disks);
     await page.getByRole('dialog').getByRole('button', { name: 'Add', exact: true }).click();
     await page.getByRole('link', { name: 'web.qcow2', exact: true }).waitFor();
-  });
-
-  afterAll(async () => {
-    await browser.close();
-    await served.stop();
-  });
-
-  afterEach(async () => {
-    for (let open = await page.locator('dialog').count(); open > 0; open -= 1) await page.keyboard.press('Escape');
-    expect(shown.faults.splice(0)).toEqual([]);
   });
 
   async function openImage(name: string): Promise<Locator> {
@@ -71,9 +60,7 @@ describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'what
     expect(await source.getAttribute('href')).toMatch(/^https:\/\/learn\.microsoft\.com\//);
     // No convert makes ext4 of what is no ext4.
     expect(await rowOf(card, 'wsl').getByRole('button').count()).toBe(0);
-    const { violations } = await new AxeBuilder({ page }).analyze();
-    const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
-    expect(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`)).toEqual([]);
+    expect(await graveFaults(page)).toEqual([]);
     if (process.env.PICTURES !== undefined) await page.screenshot({ path: process.env.PICTURES, fullPage: true });
   });
 
@@ -89,7 +76,7 @@ describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'what
       await page.screenshot({ path: process.env.PICTURES.replace('.png', '-ask.png') });
     }
     await dialog.getByRole('button', { name: 'Convert', exact: true }).click();
-    await expect.poll(() => fs.existsSync(inDisks('web.vhd')), { timeout: 15_000 }).toBe(true);
+    await expect.poll(() => fs.existsSync(inDisks('web.vhd'))).toBe(true);
     expect(fs.statSync(inDisks('web.vhd')).size).toBe(22 * MiB + 512);
     qemuImg('compare', '-f', 'qcow2', '-F', 'vpc', inDisks('web.qcow2'), inDisks('web.vhd'));
     const made = await openImage('web.vhd');
@@ -100,7 +87,7 @@ describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'what
     const card = await openImage('half.vhd');
     await rowOf(card, 'azure').getByRole('button', { name: 'Microsoft Azure: Resize' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Resize', exact: true }).click();
-    await expect.poll(() => fs.statSync(inDisks('half.vhd')).size, { timeout: 15_000 }).toBe(33 * MiB + 512);
+    await expect.poll(() => fs.statSync(inDisks('half.vhd')).size).toBe(33 * MiB + 512);
     await rowOf(card, 'azure').getByText('✓ takes it').waitFor();
     expect(qemuImg('info', '-f', 'vpc', inDisks('half.vhd'))).toContain(`(${33 * MiB} bytes)`);
   });

@@ -1,55 +1,34 @@
 // The walk of docs/seeing.md as a person goes it, and what qemu-img says of it: a leak, a chain of five, two snapshots.
-import { AxeBuilder } from '@axe-core/playwright';
 import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
-import { scratchFolder } from '../scratch.ts';
+import { quickFolder } from '../scratch.ts';
+import { useBench } from './bench.ts';
+import { graveFaults } from './grave-faults.ts';
 import { makeSeenImages, walkChain, walkLeak, walkSnapshots, type SeenImages } from './seeing-walk.ts';
-import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { missingWindow } from './window.ts';
 
 describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow() }, 'the walk through images', () => {
-  const folder = scratchFolder('seeing');
+  const folder = quickFolder('seeing');
   const disks = path.join(folder, 'disks');
   let images: SeenImages;
-  let served: Served;
-  let browser: Browser;
-  let shown: Awaited<ReturnType<typeof openWindow>>;
   let page: Page;
 
-  beforeAll(async () => {
-    fs.mkdirSync(disks);
-    images = makeSeenImages(disks);
-    const env = { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') };
-    const cli = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
-    for (const args of [
-      ['datastore', 'add', disks],
-      ['datastore', 'scan'],
-    ])
-      execFileSync(process.execPath, [cli, ...args], { env });
-    served = await serveWindow(folder);
-    browser = await launchBrowser();
-    shown = await openWindow(browser, served.url);
-    ({ page } = shown);
+  const bench = useBench(folder, {
+    stores: ['disks'],
+    prepare() {
+      images = makeSeenImages(disks);
+    },
   });
-  afterAll(async () => {
-    await browser.close();
-    await served.stop();
+  beforeAll(() => {
+    ({ page } = bench());
   });
-  afterEach(() => {
-    expect(shown.faults.splice(0)).toEqual([]);
-  });
-
   /** Every place that is worth a picture is one that axe has nothing against. */
   const look = async (name: string): Promise<void> => {
-    const { violations } = await new AxeBuilder({ page }).analyze();
-    const grave = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
-    expect(
-      grave.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`),
-      name,
-    ).toEqual([]);
+    expect(await graveFaults(page), name).toEqual([]);
   };
   /** 0: nothing is wrong; 3: leaks. */
   const verdict = (name: string): number | null => spawnSync('qemu-img', ['check', path.join(disks, name)]).status;

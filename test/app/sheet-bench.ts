@@ -3,62 +3,51 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { openCatalogue, type Catalogue } from '../../core/catalogue/catalogue.ts';
-import { addDatastore } from '../../core/catalogue/datastores.ts';
 import { resolveImage } from '../../core/catalogue/images.ts';
 import { scan } from '../../core/catalogue/scan/scan.ts';
 import { silentJob } from '../../core/job.ts';
-import { writeGate } from '../../core/workbench/kept-gate.ts';
-import type { Browser, Locator, Page } from 'playwright-core';
+import type { Locator, Page } from 'playwright-core';
 import { en } from '../../renderer/text/messages/en.ts';
 import { zhCN } from '../../renderer/text/messages/zh-cn.ts';
-import { launchBrowser, openWindow, serveWindow, type Served } from './window.ts';
+import { Bench } from './bench.ts';
 
 const program = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
 
 export class SheetBench {
   readonly folder: string;
-  readonly page: Page;
-  readonly faults: string[];
+  readonly #bench: Bench;
   language: 'en' | 'zh-CN' = 'en';
   readonly #stores: readonly string[];
   readonly #catalogue: Catalogue;
-  readonly #browser: Browser;
-  readonly #served: Served;
 
-  private constructor(
-    folder: string,
-    stores: readonly string[],
-    catalogue: Catalogue,
-    browser: Browser,
-    served: Served,
-    shown: { page: Page; faults: string[] },
-  ) {
-    this.folder = folder;
+  private constructor(bench: Bench, stores: readonly string[], catalogue: Catalogue) {
+    this.folder = bench.folder;
+    this.#bench = bench;
     this.#stores = stores;
     this.#catalogue = catalogue;
-    this.#browser = browser;
-    this.#served = served;
-    this.page = shown.page;
-    this.faults = shown.faults;
   }
 
   /** `stores`: folders in `folder` that are datastores. */
   static async open(folder: string, stores: readonly string[]): Promise<SheetBench> {
-    const catalogue = openCatalogue(path.join(folder, 'catalogue.db'));
-    for (const store of stores) addDatastore(catalogue, { path: path.join(folder, store), name: store });
-    // What asks about references has its own test.
-    writeGate(catalogue, { rule: 'allow', allowed: [], denied: [] });
-    const served = await serveWindow(folder);
-    const browser = await launchBrowser();
-    const shown = await openWindow(browser, served.url);
-    await shown.page.getByRole('heading', { level: 1 }).waitFor();
-    return new SheetBench(folder, stores, catalogue, browser, served, shown);
+    const bench = await Bench.open(folder, {
+      stores,
+      begin: (page) => page.getByRole('heading', { level: 1 }).waitFor(),
+    });
+    return new SheetBench(bench, stores, openCatalogue(path.join(folder, 'catalogue.db')));
   }
 
   async close(): Promise<void> {
-    await this.#browser.close();
-    await this.#served.stop();
+    await this.#bench.close();
     this.#catalogue.close();
+  }
+
+  get page(): Page {
+    return this.#bench.page;
+  }
+
+  /** What went wrong in the page. */
+  get faults(): string[] {
+    return this.#bench.faults;
   }
 
   get sheet(): Locator {
@@ -72,8 +61,8 @@ export class SheetBench {
     }
   }
 
-  async goTo(address: string): Promise<void> {
-    await this.page.evaluate(`location.hash = ${JSON.stringify(address)}`);
+  goTo(address: string): Promise<void> {
+    return this.#bench.goTo(address);
   }
 
   /** Opens the sheet of a verb for the image at `file`. */
@@ -105,8 +94,8 @@ export class SheetBench {
     return (await this.sheet.getByTestId('command').textContent()) ?? '';
   }
 
-  async dismiss(): Promise<void> {
-    for (let open = await this.sheet.count(); open > 0; open -= 1) await this.page.keyboard.press('Escape');
+  dismiss(): Promise<void> {
+    return this.#bench.dismiss();
   }
 }
 

@@ -5,16 +5,16 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
-import { scratchFolder } from '../scratch.ts';
+import { quickFolder } from '../scratch.ts';
 import { Images, SheetBench } from './sheet-bench.ts';
 import { missingWindow } from './window.ts';
 
 describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow() }, 'the sheets', () => {
-  const folder = scratchFolder('sheets');
+  const folder = quickFolder('sheets');
   let bench: SheetBench;
   let images: Images;
   let number = 0;
-  const patient = { timeout: 20_000 };
+  const patient = { timeout: 30_000 };
   const other = new Images(path.join(folder, 'other'));
 
   beforeAll(async () => {

@@ -1,16 +1,16 @@
 // Snapshots as a person meets them: taken, looked into, compared, exported, gone back to, deleted; qemu-img says what is in the file.
-import { AxeBuilder } from '@axe-core/playwright';
 import { execFileSync, spawnSync } from 'node:child_process';
-import fs from 'node:fs';
 import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
-import { scratchFolder } from '../scratch.ts';
-import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { quickFolder } from '../scratch.ts';
+import { useBench } from './bench.ts';
+import { graveFaults } from './grave-faults.ts';
+import { missingWindow } from './window.ts';
 
 describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow() }, 'snapshots', () => {
-  const folder = scratchFolder('snapshots-window');
+  const folder = quickFolder('snapshots-window');
   const disks = path.join(folder, 'disks');
   const disk = path.join(disks, 'disk.qcow2');
   const run = (program: string, ...args: string[]): string =>
@@ -23,40 +23,25 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     const told = JSON.parse(run('qemu-img', 'info', '--output=json', disk)) as { snapshots?: { name: string }[] };
     return (told.snapshots ?? []).map(({ name }) => name);
   };
-  let served: Served;
-  let browser: Browser;
-  let shown: Awaited<ReturnType<typeof openWindow>>;
   let page: Page;
 
-  beforeAll(async () => {
-    fs.mkdirSync(disks);
-    run('qemu-img', 'create', '-q', '-f', 'qcow2', disk, '16M');
-    run('qemu-io', '-c', 'write -P 1 0 1M', disk);
-    run('qemu-img', 'snapshot', '-c', 'before', disk);
-    run('qemu-io', '-c', 'write -P 2 0 256k', disk);
-    const cli = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
-    run(process.execPath, cli, 'datastore', 'add', disks);
-    run(process.execPath, cli, 'datastore', 'scan');
-    served = await serveWindow(folder);
-    browser = await launchBrowser();
-    shown = await openWindow(browser, served.url);
-    ({ page } = shown);
+  const bench = useBench(folder, {
+    stores: ['disks'],
+    prepare() {
+      run('qemu-img', 'create', '-q', '-f', 'qcow2', disk, '16M');
+      run('qemu-io', '-c', 'write -P 1 0 1M', disk);
+      run('qemu-img', 'snapshot', '-c', 'before', disk);
+      run('qemu-io', '-c', 'write -P 2 0 256k', disk);
+    },
   });
-
-  afterAll(async () => {
-    await browser.close();
-    await served.stop();
-  });
-
-  afterEach(() => {
-    expect(shown.faults.splice(0)).toEqual([]);
+  beforeAll(() => {
+    ({ page } = bench());
   });
 
   const row = (name: string) => page.getByTestId('snapshot').filter({ hasText: name });
   const toTab = (name: string) => page.getByRole('link', { name, exact: true }).click();
   const expectClean = async (): Promise<void> => {
-    const { violations } = await new AxeBuilder({ page }).analyze();
-    expect(violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')).toEqual([]);
+    expect(await graveFaults(page)).toEqual([]);
   };
 
   it('are listed with what deleting them gives back, and taken by keys alone', async () => {
@@ -85,7 +70,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     await page.getByRole('link', { name: 'Compare the two in Hex' }).click();
     await page.getByRole('group', { name: /Compare/ }).waitFor();
     expect(await page.getByRole('combobox', { name: 'Compare with' }).inputValue()).toBe('own:guest');
-    await expect.poll(() => page.getByRole('grid').count(), { timeout: 10_000 }).toBe(2);
+    await expect.poll(() => page.getByRole('grid').count()).toBe(2);
     await toTab('Snapshots');
   });
 
@@ -102,10 +87,10 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
       const { status, stdout } = spawnSync('qemu-io', args, { cwd: disks, encoding: 'utf8' });
       return status === 0 && stdout.includes('read 1048576/1048576') && !stdout.includes('Pattern verification failed');
     };
-    await expect.poll(asBefore, { timeout: 20_000 }).toBe(true);
+    await expect.poll(asBefore).toBe(true);
     await row('before').getByRole('button', { name: 'Delete' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
-    await expect.poll(() => page.getByTestId('snapshot').count(), { timeout: 10_000 }).toBe(1);
+    await expect.poll(() => page.getByTestId('snapshot').count()).toBe(1);
     expect(run('qemu-io', '-r', '-c', 'read -P 1 0 1M', disk)).not.toContain('Pattern verification failed');
     expect(names()).toEqual(['after the update']);
     run('qemu-img', 'check', disk);

@@ -1,52 +1,40 @@
 // The window as a person meets it: each flow in a real browser, and what is on the disk afterwards by qemu-img's verdict.
-import { AxeBuilder } from '@axe-core/playwright';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
-import { scratchFolder } from '../scratch.ts';
-import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { quickFolder } from '../scratch.ts';
+import { useBench } from './bench.ts';
+import { graveFaults } from './grave-faults.ts';
+import { missingWindow, openWindow, serveWindow } from './window.ts';
 
 const MiB = 1024 * 1024;
 
 describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'the window', () => {
-  const folder = scratchFolder('window');
+  const folder = quickFolder('window');
   const disks = path.join(folder, 'disks');
   const inDisks = (name: string): string => path.join(disks, name);
   const qemuImg = (...args: string[]): string => execFileSync('qemu-img', args, { encoding: 'utf8' });
-  let served: Served;
-  let browser: Browser;
-  let shown: Awaited<ReturnType<typeof openWindow>>;
   let page: Page;
 
-  beforeAll(async () => {
-    fs.mkdirSync(disks);
-    const content = Buffer.alloc(3 * MiB, 'the content of a disk ');
-    fs.writeFileSync(inDisks('plain.raw'), content);
-    fs.truncateSync(inDisks('plain.raw'), 16 * MiB);
-    qemuImg('convert', '-O', 'qcow2', inDisks('plain.raw'), inDisks('base.qcow2'));
-    qemuImg('create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', inDisks('top.qcow2'));
-    qemuImg('create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', inDisks('orphan.qcow2'));
-    qemuImg('rebase', '-u', '-f', 'qcow2', '-b', 'lost.qcow2', '-F', 'qcow2', inDisks('orphan.qcow2'));
-    // Text, not markup, whatever it looks like.
-    fs.copyFileSync(inDisks('base.qcow2'), inDisks('<img src=x onerror=alert(1)> "\'.qcow2'));
-    served = await serveWindow(folder);
-    browser = await launchBrowser();
-    shown = await openWindow(browser, served.url);
-    ({ page } = shown);
+  const bench = useBench(folder, {
+    folders: ['disks'],
+    prepare() {
+      const content = Buffer.alloc(3 * MiB, 'the content of a disk ');
+      fs.writeFileSync(inDisks('plain.raw'), content);
+      fs.truncateSync(inDisks('plain.raw'), 16 * MiB);
+      qemuImg('convert', '-O', 'qcow2', inDisks('plain.raw'), inDisks('base.qcow2'));
+      qemuImg('create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', inDisks('top.qcow2'));
+      qemuImg('create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', inDisks('orphan.qcow2'));
+      qemuImg('rebase', '-u', '-f', 'qcow2', '-b', 'lost.qcow2', '-F', 'qcow2', inDisks('orphan.qcow2'));
+      // Text, not markup, whatever it looks like.
+      fs.copyFileSync(inDisks('base.qcow2'), inDisks('<img src=x onerror=alert(1)> "\'.qcow2'));
+    },
   });
-
-  afterAll(async () => {
-    await browser.close();
-    await served.stop();
-  });
-
-  afterEach(async () => {
-    // A test that failed leaves no sheet open for the next one.
-    for (let open = await page.locator('dialog').count(); open > 0; open -= 1) await page.keyboard.press('Escape');
-    expect(shown.faults.splice(0)).toEqual([]);
+  beforeAll(() => {
+    ({ page } = bench());
   });
 
   async function goTo(address: string): Promise<void> {
@@ -60,12 +48,7 @@ describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'the 
     if (tab !== undefined) await page.getByRole('link', { name: tab, exact: true }).click();
   }
 
-  async function seriousFaults(): Promise<string[]> {
-    const { violations } = await new AxeBuilder({ page }).analyze();
-    return violations
-      .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-      .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
-  }
+  const seriousFaults = () => graveFaults(page);
 
   it('says what to do when there is nothing yet', async () => {
     await page.getByRole('heading', { name: 'Where are your disk images?' }).waitFor();
@@ -294,7 +277,7 @@ describeWith({ peers: ['chromium', 'qemu-img'], unless: missingWindow() }, 'the 
 
   it('says that the server is gone', async () => {
     const other = await serveWindow(folder);
-    const second = await openWindow(browser, other.url);
+    const second = await openWindow(bench().browser, other.url);
     await second.page.getByRole('grid').waitFor();
     await other.stop();
     await second.page.getByText('The connection to Platter is lost').waitFor();

@@ -68,6 +68,12 @@ export function launchBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath, args: asRoot ? ['--no-sandbox'] : [] });
 }
 
+/** Messages at the edge of the window stand for six seconds, which is too short for who looks with half a processor: here it is a minute. */
+const keepMessages = `{
+  const { setTimeout: set } = window;
+  window.setTimeout = (work, time, ...rest) => set(work, time === 6000 ? 60000 : time, ...rest);
+}`;
+
 /** A page of its own; what goes wrong in it (a script's error, a refusal of the policy) is kept in `faults`. */
 export async function openWindow(
   browser: Browser,
@@ -76,7 +82,8 @@ export async function openWindow(
 ): Promise<{ page: Page; faults: string[]; close(): Promise<void> }> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-US', ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(Number(process.env.WINDOW_TIMEOUT ?? 20_000));
+  page.setDefaultTimeout(Number(process.env.WINDOW_TIMEOUT ?? 45_000));
+  await page.addInitScript(keepMessages);
   const faults: string[] = [];
   page.on('pageerror', (error) => faults.push(error.message));
   page.on('console', (message) => {

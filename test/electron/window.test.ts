@@ -25,7 +25,7 @@ let program: Program;
 let runs = 0;
 
 /** Waits for what is read to be as it should, also on a machine that has other things to do. */
-const eventually = <Value>(read: () => Value) => expect.poll(read, { timeout: 20_000 });
+const eventually = <Value>(read: () => Value) => expect.poll(read);
 
 async function start(scene: Partial<Scene> = {}, argv: string[] = []): Promise<Program> {
   runs += 1;

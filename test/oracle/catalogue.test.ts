@@ -11,6 +11,7 @@ import { listProblems } from '../../core/catalogue/problems.ts';
 import { scan, type ScanResult } from '../../core/catalogue/scan/scan.ts';
 import { silentJob } from '../../core/job.ts';
 import { describeWith, mustRun, runQemuImg, sharedFolder } from '../peers.ts';
+import { processorTime } from '../processor-time.ts';
 import { samplesIn, unpackSample } from '../samples/case.ts';
 import { scratchFolder } from '../scratch.ts';
 
@@ -47,9 +48,9 @@ describeWith({ peers: ['qemu-img'], shared: true }, 'a large datastore', () => {
     execFileSync('sync', ['-f', store]);
     catalogue = openCatalogue(path.join(root, 'catalogue.db'));
     addDatastore(catalogue, { path: store, name: 'large' });
-    const begin = performance.now();
+    const begin = processorTime();
     const result = await scan(catalogue, { datastore: 'large' }, silentJob);
-    first = { result, seconds: (performance.now() - begin) / 1000 };
+    first = { result, seconds: (processorTime() - begin) / 1000 };
     images = listImages(catalogue, { limit: 100_000 });
   }, 600_000);
 
@@ -61,14 +62,14 @@ describeWith({ peers: ['qemu-img'], shared: true }, 'a large datastore', () => {
       ({ problem }) => problem !== null && /^(storage|gate)\/|\/extent-open$|missing/.test(problem.code),
     );
     expect(triedAgain.length).toBeLessThan(5);
-    const begin = performance.now();
+    const begin = processorTime();
     expect(await scan(catalogue, { datastore: 'large' }, silentJob)).toMatchObject({
       read: triedAgain.length,
       added: 0,
       changed: 0,
       gone: 0,
     });
-    expect(performance.now() - begin).toBeLessThan(first.seconds * 1000);
+    expect(processorTime() - begin).toBeLessThan(first.seconds * 1000);
   });
 
   it('shows every image with the format, the size and the chain that qemu-img sees', () => {

@@ -68,34 +68,34 @@ describeWith({ peers: ['qemu-img'] }, 'a connection', () => {
     const { client, socket } = await connect();
     const ids: string[] = [];
     for (let count = 0; count < 6; count++) ids.push((await client.sessions.open({ image })).id);
-    await expect.poll(openFiles, { timeout: 20_000 }).toBe(4);
+    await expect.poll(openFiles).toBe(4);
     expect(await magicOf(client, ids[0] ?? '')).toBe('QFI');
     const { client: other, socket: second } = await connect();
     expect((await other.sessions.open({ image })).guestSize).toBe(1024 * 1024);
-    await expect.poll(openFiles, { timeout: 20_000 }).toBe(4);
+    await expect.poll(openFiles).toBe(4);
     // A page that crashes says no word of farewell.
     socket.terminate();
-    await expect.poll(openFiles, { timeout: 20_000 }).toBe(1);
+    await expect.poll(openFiles).toBe(1);
     second.terminate();
-    await expect.poll(openFiles, { timeout: 20_000 }).toBe(0);
+    await expect.poll(openFiles).toBe(0);
   }, 60_000);
 
   it('lets a window that lost its line go on over another one', async () => {
     const first = await connect();
     const { id } = await first.client.sessions.open({ image });
     first.socket.terminate();
-    await expect.poll(openFiles, { timeout: 20_000 }).toBe(0);
+    await expect.poll(openFiles).toBe(0);
     const { client, socket } = await connect();
     expect(await magicOf(client, id)).toBe('QFI');
     socket.close();
-    await expect.poll(openFiles, { timeout: 20_000 }).toBe(0);
+    await expect.poll(openFiles).toBe(0);
   });
 
   it('sets aside what nobody asks, and forgets what nobody comes back for', async () => {
     const host = new ImageHost(makeFence(null, false), undefined, { open: 64, idle: 300, orphan: 600, look: 50 });
     const connection = host.connect();
     const { id } = await host.open(image, {}, false, connection);
-    await expect.poll(openFiles, { timeout: 20_000 }).toBe(0);
+    await expect.poll(openFiles).toBe(0);
     expect(await host.ask(id, 'bytes', 'file', 0, 3)).toEqual(new Uint8Array([0x51, 0x46, 0x49]));
     connection.close();
     await expect
@@ -113,7 +113,7 @@ describeWith({ peers: ['qemu-img'] }, 'a connection', () => {
     const opening = host.open(image, {}, true, connection);
     connection.close();
     await expect(opening).rejects.toMatchObject({ code: 'session/died' });
-    await expect.poll(openFiles, { timeout: 20_000 }).toBe(0);
+    await expect.poll(openFiles).toBe(0);
     await host.closeAll();
   });
 });

@@ -14,6 +14,7 @@ import { qcow } from '../../../../core/formats/qcow/driver.ts';
 import { silentJob } from '../../../../core/job.ts';
 import { describeWith, mustRun, runQemuImg } from '../../../peers.ts';
 import { difference, positionCoded } from '../../../position-coded.ts';
+import { processorTime } from '../../../processor-time.ts';
 import { scratchFolder } from '../../../scratch.ts';
 import { chosenSeed, SeededRandom } from '../../../seeded-random.ts';
 import { mustRunWithSecrets, secret } from '../../block/crypto/passphrases.ts';
@@ -363,7 +364,7 @@ describe('mutants of qcow images', () => {
         const at = random.oneIn(2) ? random.below(64) : 4096 + random.below(4096);
         bytes[at] = random.pick([0, 1, 0x7f, 0x80, 0xff, random.below(256)]);
       }
-      const start = performance.now();
+      const start = processorTime();
       attempt(() => {
         const node = qcow.open(new MemoryStorage(bytes), request);
         attempt(() => {
@@ -378,7 +379,7 @@ describe('mutants of qcow images', () => {
         attempt(() => writeGuest(node, positionCoded(0, Math.min(node.size, 20_000), 3), 0));
         attempt(() => node.flush());
       });
-      expect(performance.now() - start, `mutant ${i}`).toBeLessThan(10_000);
+      expect(processorTime() - start, `mutant ${i}`).toBeLessThan(10_000);
     }
   });
 });

@@ -10,6 +10,7 @@ import type { OpenGate } from '../../../../core/formats/driver.ts';
 import { vhd } from '../../../../core/formats/vhd/driver.ts';
 import { checksumOf, dynamicHeader, footer } from '../../../../core/formats/vhd/spec.ts';
 import { positionCoded } from '../../../position-coded.ts';
+import { processorTime } from '../../../processor-time.ts';
 import { chosenSeed, SeededRandom } from '../../../seeded-random.ts';
 import { checkOf, createIn, regionsOf } from '../new-image.ts';
 
@@ -98,14 +99,14 @@ describe('mutated VHDs', () => {
     let slowest = 0;
     for (let i = 0; i < mutants; i++) {
       const bytes = mutate(random.pick(originals), random);
-      const begin = performance.now();
+      const begin = processorTime();
       try {
         exercise(bytes, random);
         answered++;
       } catch (error) {
         if (!(error instanceof ImageError)) throw new Error(`mutant ${i}`, { cause: error });
       }
-      slowest = Math.max(slowest, performance.now() - begin);
+      slowest = Math.max(slowest, processorTime() - begin);
     }
     expect(slowest).toBeLessThan(2000);
     expect(answered).toBeGreaterThan(0);

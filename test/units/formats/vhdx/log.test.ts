@@ -14,6 +14,7 @@ import { readHeaderSection } from '../../../../core/formats/vhdx/header.ts';
 import { zeroGuid } from '../../../../core/formats/vhdx/spec.ts';
 import { missing, mustRun, runQemuImg } from '../../../peers.ts';
 import { difference, positionCoded } from '../../../position-coded.ts';
+import { processorTime } from '../../../processor-time.ts';
 import { scratchFolder } from '../../../scratch.ts';
 import { checkOf, contentOf, regionsOf } from '../new-image.ts';
 import { batOffset, batSector, openBytes, openStorage, putLog, setHeaders, smallImage, type Entry } from './crafted.ts';
@@ -298,9 +299,9 @@ describe('the log of a VHDX', () => {
     const large = entryOfZeroes(8 * MiB);
     for (let at = MiB; at < 9 * MiB; at += 4 * KiB) image.set(large, at);
     setHeaders(image, { LogGuid: '12345678-1234-4234-8234-123456789abc' });
-    const begin = performance.now();
+    const begin = processorTime();
     openBytes(image).close();
-    expect(performance.now() - begin).toBeLessThan(2000);
+    expect(processorTime() - begin).toBeLessThan(2000);
   });
 });
 
