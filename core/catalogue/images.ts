@@ -79,12 +79,14 @@ export interface ImageRecord extends ImageEntry {
 
 export type ImageOrder = 'path' | 'format' | 'virtualSize' | 'allocated' | 'changed';
 
+const allocatedOfAll = `i.allocated + coalesce((select sum(f.allocated) from image_file f where f.image_id = i.id), 0)`;
+
 /** Terms of `order by`. */
 const orders: Readonly<Record<ImageOrder, string | null>> = {
   path: null,
   format: 'i.format',
   virtualSize: 'i.virtual_size',
-  allocated: 'allocated',
+  allocated: allocatedOfAll,
   changed: 'cast(i.mtime_ns as integer)',
 };
 
@@ -136,7 +138,7 @@ interface EntryRow {
 
 const entryRows = `select i.id, d.name as datastore, i.path, d.path || '/' || i.path as file, n.name, i.format, i.subformat, i.virtual_size,
   i.file_length, i.encrypted, i.dirty, i.problem_code, i.problem_text, i.gone_at, i.mtime_ns, l.state as parent_state,
-  i.allocated + coalesce((select sum(f.allocated) from image_file f where f.image_id = i.id), 0) as allocated,
+  ${allocatedOfAll} as allocated,
   (select group_concat(tag, char(10)) from image_tag t where t.image_id = i.id) as tags,
   (select count(*) from snapshot s where s.image_id = i.id) as snapshots,
   (select count(*) from lineage c where c.parent_id = i.id) as children,
@@ -195,16 +197,40 @@ export function countImages({ database }: Catalogue, filter: ImageFilter = {}): 
 
 /** The images that meet the filter, by datastore and path unless another order is asked for. At most `limit` (default 1000) from `offset`. */
 export function listImages({ database }: Catalogue, filter: ImageFilter = {}): ImageEntry[] {
-  const direction = filter.descending === true ? 'desc' : 'asc';
-  const by = orders[filter.order ?? 'path'];
-  const order = [...(by === null ? [] : [`${by} ${direction}`]), `d.name ${direction}, i.path ${direction}`].join(', ');
   return database
-    .all<EntryRow>(`${entryRows} ${conditions} order by ${order} limit :limit offset :offset`, {
+    .all<EntryRow>(`${entryRows} ${conditions} order by ${orderOf(filter)} limit :limit offset :offset`, {
       ...conditionValues(filter),
       limit: filter.limit ?? 1000,
       offset: filter.offset ?? 0,
     })
     .map(entryOf);
+}
+
+/** Where an image stands in a list: counted from 0. */
+export interface ImagePlace {
+  readonly place: number;
+  readonly image: ImageEntry;
+}
+
+/** Those of the images `ids` that meet the filter, with where they stand in the list that `listImages` gives without a limit; in that order. */
+export function placesOf({ database }: Catalogue, ids: readonly string[], filter: ImageFilter = {}): ImagePlace[] {
+  return database
+    .all<EntryRow & { place: number }>(
+      `with placed as (
+         select i.id, row_number() over (order by ${orderOf(filter)}) - 1 as place
+         from image i join datastore d on d.id = i.datastore_id
+         left join image_note n on n.image_id = i.id left join lineage l on l.child_id = i.id ${conditions})
+       ${entryRows.replace('select ', 'select placed.place, ')} join placed on placed.id = i.id
+       where i.id in (select value from json_each(:ids)) order by placed.place`,
+      { ...conditionValues(filter), ids: JSON.stringify(ids) },
+    )
+    .map((row) => ({ place: row.place, image: entryOf(row) }));
+}
+
+function orderOf({ order, descending }: ImageFilter): string {
+  const direction = descending === true ? 'desc' : 'asc';
+  const by = orders[order ?? 'path'];
+  return [...(by === null ? [] : [`${by} ${direction}`]), `d.name ${direction}, i.path ${direction}`].join(', ');
 }
 
 function entryOf(row: EntryRow): ImageEntry {

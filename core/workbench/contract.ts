@@ -6,7 +6,7 @@ import type { Annotation } from '../bytes/struct.ts';
 import type { Datastore } from '../catalogue/datastores.ts';
 import type { KeptFinding } from '../catalogue/findings.ts';
 import type { GraphEdge, GraphNode, ImageGraph } from '../catalogue/graph.ts';
-import type { BrokenBelow, ImageEntry, ImageRecord } from '../catalogue/images.ts';
+import type { BrokenBelow, ImageEntry, ImagePlace, ImageRecord } from '../catalogue/images.ts';
 import type { Candidate, Edge } from '../catalogue/lineage.ts';
 import type { Problem } from '../catalogue/problems.ts';
 import type { WireError } from '../errors/image-error.ts';
@@ -56,6 +56,7 @@ export type {
   ImageEntry,
   ImageGraph,
   ImageInfo,
+  ImagePlace,
   ImageRecord,
   JobLine,
   JobNews,
@@ -297,6 +298,20 @@ const offset = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const decisions = v.pipe(v.array(filePath), v.maxLength(mostDecisions));
 const secrets = v.optional(v.record(v.string(), v.string()), {});
 const session = v.pipe(v.string(), v.uuid());
+/** Which images a list has, and in which order. */
+const listed = {
+  datastore: v.nullable(name),
+  format: v.nullable(name),
+  tag: v.nullable(name),
+  text: v.nullable(v.string()),
+  problems: v.boolean(),
+  /** Only those that others stand on. */
+  hasChildren: v.optional(v.boolean(), false),
+  health: v.optional(v.nullable(v.picklist(imageHealths)), null),
+  /** By datastore and path unless another is asked for. */
+  order: v.optional(v.picklist(imageOrders), 'path'),
+  descending: v.optional(v.boolean(), false),
+};
 /** `guest`, `snapshot:` with an id behind it, or the role of a file. */
 const view = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
 
@@ -349,22 +364,16 @@ export const contract = {
     list: oc
       .input(
         v.strictObject({
-          datastore: v.nullable(name),
-          format: v.nullable(name),
-          tag: v.nullable(name),
-          text: v.nullable(v.string()),
-          problems: v.boolean(),
-          /** Only those that others stand on. */
-          hasChildren: v.optional(v.boolean(), false),
-          health: v.optional(v.nullable(v.picklist(imageHealths)), null),
-          /** By datastore and path unless another is asked for. */
-          order: v.optional(v.picklist(imageOrders), 'path'),
-          descending: v.optional(v.boolean(), false),
+          ...listed,
           offset,
           limit,
         }),
       )
       .output(output<{ readonly images: readonly ImageEntry[]; readonly total: number }>()),
+    /** Those of the images that are in that list, with where they stand in it. */
+    places: oc
+      .input(v.strictObject({ ...listed, ids: v.pipe(v.array(name), v.maxLength(1000)) }))
+      .output(output<readonly ImagePlace[]>()),
     show: oc.input(v.strictObject({ id: name })).output(output<ImageRecord>()),
     find: oc.input(v.strictObject({ text: name })).output(output<ImageRecord>()),
     /** The image in a file, read now; one in no datastore becomes known by itself, as a loose file. `forget`: such a one again. */

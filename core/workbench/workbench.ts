@@ -12,7 +12,15 @@ import {
   setAlert,
 } from '../catalogue/datastores.ts';
 import { imageGraph } from '../catalogue/graph.ts';
-import { countImages, listImages, listTags, resolveImage, writeNote, writeTags } from '../catalogue/images.ts';
+import {
+  countImages,
+  listImages,
+  listTags,
+  placesOf,
+  resolveImage,
+  writeNote,
+  writeTags,
+} from '../catalogue/images.ts';
 import { findingsOf } from '../catalogue/findings.ts';
 import { allEdges, dependentsOf, findParent } from '../catalogue/lineage.ts';
 import { forgetLoose, openImageFile } from '../catalogue/loose.ts';
@@ -180,6 +188,9 @@ function makeRouter(
         const filter = { ...input, within: scope.ids() };
         return { images: listImages(catalogue, filter), total: countImages(catalogue, filter) };
       }),
+      places: image.places.handler(({ input: { ids, ...filter } }) =>
+        placesOf(catalogue, ids, { ...filter, within: scope.ids() }),
+      ),
       show: image.show.handler(({ input }) => scope.record(input.id)),
       find: image.find.handler(({ input }) => scope.record(resolveImage(catalogue, input.text))),
       open: image.open.handler(({ input }) => {

@@ -79,7 +79,12 @@ export function formatOf(id: string | null): FormatFacts | null {
 
 /** The datastore or the folder of loose files that a file lies in: what to look through when it has changed. */
 export function placeToScan(file: string): Datastore | null {
-  return datastoreOf(file) ?? catalogue.loose.find(({ path }) => path === folderOf(file)) ?? null;
+  return datastoreOf(file) ?? looseStoreOf(file);
+}
+
+/** The folder of loose files that a file is known of; null: it lies in a datastore, or is not known. */
+export function looseStoreOf(file: string): Datastore | null {
+  return catalogue.loose.find(({ path }) => path === folderOf(file)) ?? null;
 }
 
 /** The datastore that a file lies in, if any. */

@@ -5,7 +5,7 @@ export type Panel =
   | { readonly kind: 'palette' | 'keys' | 'samples' }
   /** `name`: what is known of a file that was dropped here, when its folder is not. */
   | { readonly kind: 'open'; readonly name: string | null }
-  | { readonly kind: 'tag' | 'delete'; readonly images: readonly ImageEntry[] }
+  | { readonly kind: 'tag' | 'delete' | 'forget'; readonly images: readonly ImageEntry[] }
   | { readonly kind: 'migrate'; readonly images: readonly ImageEntry[]; readonly datastore: string | null };
 
 export const panels = $state<{ open: Panel | null }>({ open: null });

@@ -4,7 +4,7 @@ import { faultOf, faultOfJob, type Fault } from '../bridge.ts';
 import { t } from '../text/message.svelte.ts';
 import { toast } from '../ui/toasts.svelte.ts';
 import { nameImage, type NamedImage } from './image-argument.ts';
-import { isOver, jobs, startJob, steerJob, tellEnd, whenMoving, whenOver } from './jobs.svelte.ts';
+import { forgetJob, isOver, jobs, startJob, steerJob, tellEnd, whenMoving, whenOver } from './jobs.svelte.ts';
 import { closeSheet, sheets, type OpenSheet, type Preset, type SheetImage, type SheetKind } from './sheets.svelte.ts';
 
 /** Codes of a refusal because others read through the image. */
@@ -75,11 +75,15 @@ export class Sheet<Image extends SheetImage | null> {
     });
   }
 
-  /** Runs a job whose result the sheet itself shows. Null: it failed, which is shown, or was cancelled. */
+  /**
+   * Runs a job whose result the sheet itself shows. Null: it failed, which is shown, or was cancelled. `keep` false: it only looks, and
+   * leaves no line among the jobs.
+   */
   async ask<Name extends WorkName>(
     work: Name,
     params: WorkParams<Name>,
     secrets: Record<string, string> = {},
+    keep = true,
   ): Promise<JobEntry | null> {
     return this.#guarded(async () => {
       const id = await startJob(work, params, { secrets, quiet: true });
@@ -87,6 +91,7 @@ export class Sheet<Image extends SheetImage | null> {
       try {
         const entry = await whenOver(id);
         if (entry.state === 'failed') this.fault = faultOfJob(entry);
+        if (!keep) await forgetJob(entry.id);
         return entry.state === 'done' ? entry : null;
       } finally {
         this.#job = null;

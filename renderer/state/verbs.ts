@@ -4,9 +4,10 @@ import { faultOf } from '../bridge.ts';
 import { t, type MessageKey } from '../text/message.svelte.ts';
 import { toast } from '../ui/toasts.svelte.ts';
 import { checkAll, digestAll } from './batch.svelte.ts';
-import { catalogue, formatOf, refreshCatalogue } from './catalogue.svelte.ts';
+import { catalogue, formatOf, looseStoreOf, refreshCatalogue } from './catalogue.svelte.ts';
 import { showSteps } from './first-steps.svelte.ts';
 import { scanNow } from './jobs.svelte.ts';
+import { lastChangeOf, lastChangeText } from './last-change.svelte.ts';
 import { openPanel } from './panels.svelte.ts';
 import { goTo } from './route.svelte.ts';
 import { isReadable } from './selection.svelte.ts';
@@ -26,6 +27,10 @@ export interface Verb {
   readonly anyState?: boolean;
   /** A further condition. */
   readonly fits?: (images: Images) => boolean;
+  /** It is left out of menus where that condition is not met. */
+  readonly rare?: boolean;
+  /** What it would be about, behind its name. */
+  readonly hint?: (images: Images) => string | null;
   run(images: Images): void;
 }
 
@@ -233,7 +238,20 @@ export const verbs: readonly Verb[] = [
     group: 'change',
     takes: 'one',
     anyState: true,
+    rare: true,
+    fits: ([image]) => image !== undefined && lastChangeOf(image) !== null,
+    hint: ([image]) => (image === undefined ? null : lastChangeText(image)),
     run: sheet('undo'),
+  },
+  {
+    id: 'forget',
+    label: 'verb.forget',
+    group: 'change',
+    takes: 'some',
+    anyState: true,
+    rare: true,
+    fits: (images) => images.every(({ file }) => looseStoreOf(file) !== null),
+    run: (images) => openPanel({ kind: 'forget', images }),
   },
   {
     id: 'delete',
@@ -288,6 +306,11 @@ export function verbOf(id: string): Verb {
   const verb = verbs.find((one) => one.id === id);
   if (verb === undefined) throw new Error(`there is no verb '${id}'`);
   return verb;
+}
+
+/** It belongs into a menu for these images, if only to be seen there. */
+export function isOffered(verb: Verb, images: Images): boolean {
+  return verb.rare !== true || canRun(verb, images);
 }
 
 /** Looks through every datastore that can be reached, and asks for everything anew. */

@@ -1,6 +1,7 @@
 // The images that a list shows, fetched in pages as they come into sight: ten thousand rows are never here at once.
-import type { ImageEntry } from '../../../core/workbench/contract.ts';
+import type { ImageEntry, ImagePlace } from '../../../core/workbench/contract.ts';
 import { client, faultOf, type Fault } from '../../bridge.ts';
+import { baseName } from '../../text/paths.ts';
 
 export type Order = 'path' | 'format' | 'virtualSize' | 'allocated' | 'changed';
 
@@ -28,17 +29,18 @@ export class ImagePages {
   fault = $state<Fault | null>(null);
   /** Replaced, never changed: nobody needs to watch each field of thousands of images. */
   #kept = $state.raw<Readonly<Record<number, readonly ImageEntry[]>>>({});
+  /** Goes up when the list is another one, or was asked for anew. */
+  answers = $state(0);
   #filter: Filter | null = null;
   #asked = new Set<number>();
   #turn = 0;
   #inSight: readonly [number, number] = [0, 0];
 
   /** Another filter, or the same once more: what is shown stays until the answer is there. */
-  show(filter: Filter, same: boolean): void {
+  show(filter: Filter): void {
     this.#filter = filter;
     this.#turn += 1;
     this.#asked = new Set();
-    if (!same) this.#inSight = [0, 0];
     const [first, last] = this.#inSight;
     const wanted = [...new Set([Math.floor(first / pageSize), Math.floor(last / pageSize)])];
     void this.#fetch(wanted, true);
@@ -81,6 +83,35 @@ export class ImagePages {
     return found;
   }
 
+  /** Those of the images (as many as one call places) that are in the list, and where. Throws what the call throws. */
+  async places(ids: readonly string[]): Promise<readonly ImagePlace[]> {
+    return this.#filter === null ? [] : client.images.places({ ...this.#filter, ids: [...ids] });
+  }
+
+  /**
+   * The next image after the row `from` whose name, or that of its file, begins with `text`; from the start again behind the last. Null: there
+   * is none. Throws what the call throws.
+   */
+  async startingWith(text: string, from: number): Promise<number | null> {
+    const filter = this.#filter;
+    if (filter === null) return null;
+    const wanted = text.toLowerCase();
+    const begins = (name: string): boolean => name.toLowerCase().startsWith(wanted);
+    let first: number | null = null;
+    for (let offset = 0, total = 1; offset < total; offset += mostAtOnce) {
+      // Where nothing is searched for, the catalogue narrows the list to what could be meant.
+      const asked = { ...filter, text: filter.text ?? text, offset, limit: mostAtOnce };
+      const page = await client.images.list(asked);
+      ({ total } = page);
+      const met = page.images.filter(({ name, path }) => begins(name ?? path) || begins(baseName(path)));
+      for (const { place } of met.length === 0 ? [] : await this.places(met.map(({ id }) => id))) {
+        if (place > from) return place;
+        first ??= place;
+      }
+    }
+    return first;
+  }
+
   /** Makes sure that these rows are here. */
   want(first: number, last: number): void {
     this.#inSight = [first, last];
@@ -106,6 +137,7 @@ export class ImagePages {
         this.total = total;
       });
       this.#kept = kept;
+      if (anew) this.answers += 1;
       this.loaded = true;
       this.fault = null;
     } catch (error) {

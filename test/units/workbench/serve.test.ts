@@ -241,6 +241,15 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     expect((await client.images.show({ id: base })).childList).toHaveLength(1);
     const top = await client.images.find({ text: 'top.qcow2' });
     expect(await client.images.dependents({ id: base })).toEqual([top.id]);
+    const list = { datastore: null, format: null, tag: null, text: null, problems: false };
+    for (const filter of [list, { ...list, descending: true }, { ...list, order: 'allocated' as const }]) {
+      const { images } = await client.images.list({ ...filter, offset: 0, limit: 100 });
+      const asked = [top.id, 'nobody', base];
+      expect(await client.images.places({ ...filter, ids: asked })).toEqual(
+        images.map((image, place) => ({ place, image })).filter(({ image }) => asked.includes(image.id)),
+      );
+    }
+    expect(await client.images.places({ ...list, text: 'top', ids: [base, top.id] })).toMatchObject([{ place: 0 }]);
     expect(await client.images.parents({ id: top.id })).toMatchObject([
       { imageId: base, by: 'content' },
       { file: path.join(store, 'disk.raw'), by: 'content' },
@@ -275,6 +284,8 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     expect((await client.datastores.list()).map(({ name }) => name)).toEqual(['second']);
     const all = { datastore: null, format: null, tag: null, text: null, problems: false, offset: 0, limit: 100 };
     expect((await client.images.list(all)).images.map((one) => one.path)).not.toContain('above.qcow2');
+    const { offset: _, limit: __, ...list } = all;
+    expect(await client.images.places({ ...list, ids: [above] })).toEqual([]);
     for (const call of [
       client.images.show({ id: above }),
       client.images.find({ text: 'above.qcow2' }),
