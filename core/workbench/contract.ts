@@ -315,13 +315,6 @@ const listed = {
 /** `guest`, `snapshot:` with an id behind it, or the role of a file. */
 const view = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
 
-/** Which cells of a map. */
-const cellsAsked = {
-  level: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(52)),
-  first: offset,
-  cells: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostCells)),
-};
-
 export const contract = {
   program: {
     about: oc.output(output<About>()),
@@ -444,8 +437,8 @@ export const contract = {
     pause: oc.input(v.strictObject({ id: name })).output(output<null>()),
     resume: oc.input(v.strictObject({ id: name })).output(output<null>()),
     forget: oc.input(v.strictObject({ id: name })).output(output<null>()),
-    /** Cells of the map of the disk that a running job writes (`makes`), as far as it is filled now; of level 0 as large as `makes` says. */
-    fill: oc.input(v.strictObject({ id: name, ...cellsAsked })).output(output<MapTile>()),
+    /** The disk that a running job writes (`makes`) as far as it is filled now: all cells of level 0, as many as a call hands over at most. */
+    fill: oc.input(v.strictObject({ id: name })).output(output<MapTile>()),
     /** What an interrupted job left of the file that it was making; `tidy` removes it. */
     leftovers: oc.input(v.strictObject({ id: name })).output(output<readonly string[]>()),
     tidy: oc.input(v.strictObject({ id: name })).output(output<readonly string[]>()),
@@ -511,7 +504,9 @@ export const contract = {
           session,
           view,
           layer: v.picklist([...guestLayers, ...fileLayers]),
-          ...cellsAsked,
+          level: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(52)),
+          first: offset,
+          cells: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostCells)),
         }),
       )
       .output(output<MapTile>()),

@@ -247,8 +247,8 @@ function makeRouter(
       pause: job.pause.handler(({ input }) => done(() => jobs.pause(input.id))),
       resume: job.resume.handler(({ input }) => done(() => jobs.resume(input.id))),
       forget: job.forget.handler(({ input }) => done(() => jobs.forget(input.id))),
-      fill: job.fill.handler(({ input: { id, ...place } }) => {
-        const { shares, ...tile } = jobs.fill(id, place);
+      fill: job.fill.handler(({ input }) => {
+        const { shares, ...tile } = jobs.fill(input.id);
         return { ...tile, shares: new Blob([shares]), refined: true, surveyed: tile.size, fault: null };
       }),
       leftovers: job.leftovers.handler(({ input }) => jobs.leftovers(input.id)),

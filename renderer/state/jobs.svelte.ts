@@ -88,6 +88,9 @@ export async function watchJobs(): Promise<void> {
           job.rate = told.rate;
           job.left = told.left;
           watching.get(told.id)?.();
+        } else if (told.kind === 'makes') {
+          const job = jobs.list.find(({ entry }) => entry.id === told.id);
+          if (job !== undefined) job.entry = { ...job.entry, makes: told.image };
         }
       }
     } catch (error) {

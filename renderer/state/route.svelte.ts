@@ -10,6 +10,8 @@ export type Route =
     }
   | { readonly page: 'problems' }
   | { readonly page: 'jobs' }
+  /** The image that a job is writing. */
+  | { readonly page: 'fill'; readonly job: string }
   | { readonly page: 'settings' };
 
 function parse(hash: string): Route {
@@ -18,6 +20,7 @@ function parse(hash: string): Route {
   if (page === 'image' && id !== undefined && id !== '') {
     return { page, id, tab: tab ?? 'overview', query: Object.fromEntries(url.searchParams) };
   }
+  if (page === 'jobs' && id !== undefined && tab === 'map') return { page: 'fill', job: id };
   if (page === 'problems' || page === 'jobs' || page === 'settings') return { page };
   return { page: 'library', datastore: url.searchParams.get('datastore'), tag: url.searchParams.get('tag') };
 }
@@ -41,6 +44,8 @@ export function addressOf(route: Route): string {
       if (route.tag !== null) query.set('tag', route.tag);
       return `#/library${query.size === 0 ? '' : `?${query}`}`;
     }
+    case 'fill':
+      return `#/jobs/${encodeURIComponent(route.job)}/map`;
     case 'problems':
     case 'jobs':
     case 'settings':

@@ -14,7 +14,6 @@ import { requireChange, requireWithin, type Fence } from '../fence.ts';
 import { readGate } from '../kept-gate.ts';
 import { askToStop, askToWait, isWaiting, letGoOn, newControl, type ControlWords } from './control.ts';
 import { fillTile, type FillMap, type FillTile } from '../map/fill.ts';
-import type { TileRequest } from '../map/tile.ts';
 import { JobStore, type JobLine, type JobRecord, type JobState, type MadeImage } from './job-store.ts';
 import type { ThreadMessage, ThreadTask } from './job-thread.ts';
 import { works, type WorkName } from './works.ts';
@@ -169,14 +168,14 @@ export class JobHost {
   }
 
   /**
-   * Cells of the map of the disk that a job is writing, as far as it is filled now. Throws `job/unknown`, `job/over`, and
+   * The map of the disk that a job is writing, as far as it is filled now. Throws `job/unknown`, `job/over`, and
    * `job/makes-nothing` for one that writes no new image, or not yet.
    */
-  fill(id: string, request: TileRequest): FillTile & { readonly size: number; readonly unit: number } {
+  fill(id: string): FillTile & { readonly size: number; readonly unit: number } {
     const { making } = this.#require(id);
     if (making === null) throw new ImageError('job/makes-nothing', { id });
     const { size, unit } = making.fill;
-    return { ...fillTile(making.fill, request), size, unit };
+    return { ...fillTile(making.fill), size, unit };
   }
 
   lines(id: string, after: number, limit: number): JobLine[] {

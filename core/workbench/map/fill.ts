@@ -1,6 +1,5 @@
 // How far a new image is filled: bytes per cell of its disk by what became of them, counted in one thread and read in another.
 import { fillKinds, type Fill } from '../../job.ts';
-import type { TileRequest } from './tile.ts';
 
 /** Cells at most: more than a screen has room for, and as many as one tile hands over. */
 const mostCells = 16_384;
@@ -50,32 +49,23 @@ export function fillRecorder({ size, unit, sectors }: FillMap): Fill {
   };
 }
 
-/** Cells of the map as it is now; one of level n is 2^n of its cells. Work and answer are bounded by the cells, whatever the disk is. */
-export function fillTile({ size, unit, sectors }: FillMap, { level, first, cells: asked }: TileRequest): FillTile {
+/** All cells as they are now. Work and answer are bounded by their number, whatever the disk is. */
+export function fillTile({ size, unit, sectors }: FillMap): FillTile {
   const cells = sectors.length / fillKinds.length;
-  const factor = 2 ** level;
-  const shares = new Uint8Array(fillClasses.length * asked);
+  const pending = fillKinds.length;
+  const shares = new Uint8Array(fillClasses.length * cells);
   const totals = fillClasses.map(() => 0);
-  fillKinds.forEach((_kind, row) => {
-    for (let cell = 0; cell < cells; cell++) {
-      const bytes = (sectors[row * cells + cell] ?? 0) * sector;
+  for (let cell = 0; cell < cells; cell++) {
+    const whole = Math.min(unit, size - cell * unit);
+    let left = whole;
+    for (let row = 0; row < pending; row++) {
+      const bytes = Math.min(left, (sectors[row * cells + cell] ?? 0) * sector);
+      left -= bytes;
       totals[row] = (totals[row] ?? 0) + bytes;
+      shares[row * cells + cell] = shareOf(bytes, whole);
     }
-  });
-  totals[fillKinds.length] = Math.max(0, size - totals.reduce((sum, bytes) => sum + bytes, 0));
-  const last = Math.min(asked, Math.ceil(cells / factor) - first);
-  for (let cell = 0; cell < last; cell++) {
-    const from = (first + cell) * factor;
-    const to = Math.min(cells, from + factor);
-    const whole = Math.min(size, to * unit) - from * unit;
-    let written = 0;
-    for (let row = 0; row < fillKinds.length; row++) {
-      let bytes = 0;
-      for (let at = from; at < to; at++) bytes += (sectors[row * cells + at] ?? 0) * sector;
-      shares[row * asked + cell] = shareOf(bytes, whole);
-      written += bytes;
-    }
-    shares[fillKinds.length * asked + cell] = shareOf(whole - written, whole);
+    totals[pending] = (totals[pending] ?? 0) + left;
+    shares[pending * cells + cell] = shareOf(left, whole);
   }
   return { classes: fillClasses, shares, totals };
 }

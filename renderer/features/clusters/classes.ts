@@ -28,6 +28,8 @@ const rows: Readonly<Record<string, Row>> = {
   packed: { text: 'map.class.packed', colour: '--map-packed', letter: 'C', pattern: 'dots' },
   below: { text: 'map.class.below', colour: '--map-below', letter: 'B', pattern: 'rising' },
   zero: { text: 'map.class.zero', colour: '--map-zero', letter: '0', pattern: 'hollow' },
+  zeroes: { text: 'map.class.zeroes', colour: '--map-zero', letter: '0', pattern: 'hollow' },
+  pending: { text: 'map.class.pending', colour: '--map-empty', letter: '·', pattern: 'plain', empty: true },
   reserved: { text: 'map.class.reserved', colour: '--map-reserved', letter: 'R', pattern: 'lines' },
   unallocated: { text: 'map.class.unallocated', colour: '--map-empty', letter: '·', pattern: 'plain', empty: true },
   unreadable: { text: 'map.class.unreadable', colour: '--map-bad', letter: '!', pattern: 'cross' },

@@ -4,7 +4,7 @@ import type { MapLayer } from '../../../core/workbench/contract.ts';
 import { cellsOf, type Viewport } from './geometry.ts';
 import type { Extent, MapView } from './map-view.svelte.ts';
 import type { CellSource } from './paint.ts';
-import { tileCells, TileStore, type Tile, type Wanted } from './tile-store.ts';
+import { tileCells, TileStore, type AskTile, type Tile, type Wanted } from './tile-store.ts';
 
 export type SourceOf = (cell: number) => CellSource | null;
 
@@ -25,9 +25,9 @@ export class MapCells {
     return this.#store?.settled === true;
   }
 
-  /** From now on the cells of a view of this session. */
-  use(session: string, view: string): void {
-    const next = new TileStore(session, view, () => {
+  /** From now on these cells. */
+  use(ask: AskTile): void {
+    const next = new TileStore(ask, () => {
       if (this.#store !== next) return;
       if (next.settled) this.#before = null;
       this.#changed(next);

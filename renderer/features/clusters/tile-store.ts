@@ -28,22 +28,31 @@ export interface Wanted {
   readonly index: number;
 }
 
+/** Where cells come from: `cells` cells of `level` from number `first` on. */
+export type AskTile = (
+  asked: { readonly layer: MapLayer; readonly level: number; readonly first: number; readonly cells: number },
+  signal: AbortSignal,
+) => Promise<MapTile>;
+
+/** The cells of a view of an open image. */
+export function askSession(session: string, view: string): AskTile {
+  return (asked, signal) => client.sessions.map({ session, view, ...asked }, { signal });
+}
+
 const keyOf = ({ layer, level, index }: Wanted): string => `${layer} ${level} ${index}`;
 
 export class TileStore {
-  readonly session: string;
-  readonly view: string;
   totals: Totals | null = null;
   fault: Fault | null = null;
+  readonly #ask: AskTile;
   readonly #changed: () => void;
   readonly #tiles = new Map<string, Tile>();
   readonly #flying = new Map<string, AbortController>();
   #wanted: readonly Wanted[] = [];
   #closed = false;
 
-  constructor(session: string, view: string, changed: () => void) {
-    this.session = session;
-    this.view = view;
+  constructor(ask: AskTile, changed: () => void) {
+    this.#ask = ask;
     this.#changed = changed;
   }
 
@@ -87,10 +96,9 @@ export class TileStore {
   async #fetch(key: string, { layer, level, index }: Wanted): Promise<void> {
     const controller = new AbortController();
     this.#flying.set(key, controller);
-    const { session, view } = this;
-    const place = { level, first: index * tileCells, cells: tileCells };
     try {
-      const answer = await client.sessions.map({ session, view, layer, ...place }, { signal: controller.signal });
+      const asked = { layer, level, first: index * tileCells, cells: tileCells };
+      const answer = await this.#ask(asked, controller.signal);
       const shares = new Uint8Array(await answer.shares.arrayBuffer());
       if (controller.signal.aborted) return;
       this.#keep(key, { classes: answer.classes, shares, refined: answer.refined });
