@@ -74,8 +74,10 @@ describeWith(
       await page.getByRole('heading', { level: 1, name: 'source.raw' }).waitFor();
       await page.locator('main').getByRole('button', { name: 'Convert', exact: true }).click();
       const sheet = page.getByRole('dialog');
-      await sheet.getByLabel('Format', { exact: true }).selectOption(format);
-      await sheet.getByLabel('Target', { exact: true }).fill(path.join(disks, target));
+      await sheet.waitFor();
+      await look('sheet');
+      await sheet.getByRole('combobox', { name: 'Format' }).selectOption(format);
+      await sheet.getByRole('textbox', { name: 'Target' }).fill(path.join(disks, target));
       await sheet.getByLabel('At most, in a second').fill(rate);
       await sheet.getByRole('button', { name: 'Convert', exact: true }).click();
       await page.getByTestId('tray-job').getByRole('link', { name: 'Watch it fill' }).click();
@@ -190,13 +192,11 @@ describeWith(
       expect(await main.getByTestId('live-job').getAttribute('data-state')).toBe('cancelled');
       const cell = page.getByTestId('map-guest');
       expect(await cell.getAttribute('data-drawn')).toBe('exact');
-      // A VHDX has blocks of 16 MiB for a small disk: cells are as large.
-      const unit = (await page.getByText('A cell:').textContent()) ?? '';
-      expect(unit).toContain('MiB');
       expect(await page.getByRole('link', { name: 'Watch it fill' }).count()).toBe(0);
       expect(partials()).toEqual([]);
       expect(fs.existsSync(path.join(disks, 'given-up.vhdx'))).toBe(false);
-      expect([data, empty]).toHaveLength(2);
+      expect(await coloursAt(60)).toEqual([empty]);
+      expect(await rows.getByText('Not written yet').count()).toBe(1);
       await look('cancelled');
       // The keys still work on what is left to see.
       await cell.focus();
@@ -210,7 +210,7 @@ describeWith(
     });
 
     it('says that the job failed, and why', async () => {
-      await watchConvert('failed.vmdk', 'vmdk', '20M');
+      await watchConvert('failed.vmdk', 'vmdk', '8M');
       // Somebody removes what is being written: it cannot get its name.
       for (const name of partials()) fs.rmSync(path.join(disks, name));
       await page.getByText('The job failed. What was written so far was removed').waitFor();
