@@ -180,7 +180,7 @@ describeWith(
 
     it('says that it was cancelled, and still shows how far it was', async () => {
       await watchConvert('given-up.vhdx', 'vhdx', '8M');
-      const [data, empty] = [await token('--map-data'), await token('--map-empty')];
+      const empty = await token('--map-empty');
       await page.evaluate(`location.hash = '#/jobs'`);
       await page.getByTestId('job').first().getByRole('link', { name: 'Watch it fill' }).click();
       await page.locator('[data-testid=map-guest][data-drawn=exact]').waitFor();

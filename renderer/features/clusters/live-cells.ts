@@ -1,6 +1,5 @@
 // Cells of a disk that is being written: one answer of the program has them all, and what is seen is made of them here.
 import type { MapTile } from '../../../core/workbench/contract.ts';
-import type { AskTile } from './tile-store.ts';
 
 /** The finest cells, class by class. */
 export interface LiveCells {
@@ -8,9 +7,17 @@ export interface LiveCells {
   readonly shares: Uint8Array;
 }
 
-/** Gives cells of any degree out of the finest ones. */
-export function askLive({ tile, shares }: LiveCells): AskTile {
-  return ({ level, first, cells }) =>
+/** Gives cells of any degree out of the finest ones: `cells` cells of `level` from number `first` on. */
+export function askLive({ tile, shares }: LiveCells) {
+  return ({
+    level,
+    first,
+    cells,
+  }: {
+    readonly level: number;
+    readonly first: number;
+    readonly cells: number;
+  }): Promise<MapTile> =>
     Promise.resolve({ ...tile, shares: new Blob([coarser(shares, tile.classes.length, level, first, cells)]) });
 }
 
