@@ -511,7 +511,7 @@ export const en = {
   'live.all-jobs': 'All jobs',
   'live.cancelled':
     'Cancelled. What was written so far was removed; a file that stood under this name before is as it was.',
-  'live.done': 'Complete. The finished image is opened.',
+  'live.done': 'Complete.',
   'live.failed':
     'The job failed. What was written so far was removed; a file that stood under this name before is as it was.',
   'live.filling': 'Live: it is being written',

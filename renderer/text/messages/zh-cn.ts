@@ -496,7 +496,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'loose.scanned': '已重新读取打开的文件',
   'live.all-jobs': '所有任务',
   'live.cancelled': '已取消。已写入的内容已删除；此前同名的文件保持原样。',
-  'live.done': '已完成，正在打开生成的映像。',
+  'live.done': '已完成。',
   'live.failed': '任务失败。已写入的内容已删除；此前同名的文件保持原样。',
   'live.filling': '实时：正在写入',
   'live.hint': '任务每写入一处，对应的单元格就会填满。完成后会自动转到生成的映像。',

@@ -273,4 +273,17 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'an image that is written', () 
     expect(await host.whenOver(digest)).toMatchObject({ state: 'done', makes: null });
     expect(seen.filter(({ kind, id: of }) => kind === 'makes' && of === digest)).toEqual([]);
   });
+
+  it('is told of by a rewrite that compacts, too', async () => {
+    mustRun('qemu-img', ['convert', '-O', 'qcow2', 'source.raw', 'loose.qcow2'], at);
+    const made: JobNews[] = [];
+    const stop = host.onNews((news) => news.kind === 'makes' && made.push(news));
+    const id = host.start('compact', {
+      image: { path: file('loose.qcow2'), format: null, trust: 'files', secret: null },
+      ...{ estimate: false, zeroUnused: false, rewrite: true, force: true },
+    });
+    expect(await host.whenOver(id)).toMatchObject({ state: 'done' });
+    stop();
+    expect(made).toMatchObject([{ id, image: { path: file('loose.qcow2'), format: 'qcow2', size: 64 * MiB } }]);
+  });
 });
