@@ -64,6 +64,15 @@ export function isImageError(error: unknown, code?: ErrorCode): error is ImageEr
   return error instanceof ImageError && (code === undefined || error.code === code);
 }
 
+/**
+ * What an error that wraps `error` adds to its detail where that is about a passphrase: `because`, its code. Whoever asks people for
+ * passphrases goes by it; the file is in `where`.
+ */
+export function becauseOfPassphrase({ code, detail }: ImageError): { readonly because?: string } {
+  const because = typeof detail.because === 'string' ? detail.because : code;
+  return because.startsWith('crypto/') ? { because } : {};
+}
+
 /** Sentences of the C library for the error numbers that file work meets; what users of qemu-img know them by. */
 const systemSentences: Record<string, string> = {
   EACCES: 'Permission denied',

@@ -7,7 +7,7 @@ import { settleJournal } from '../block/journal/settle.ts';
 import { isUnreadable, UnreadableNode } from '../block/unreadable.ts';
 import type { BlockNode } from '../block/node.ts';
 import type { Storage } from '../block/storage.ts';
-import { ImageError } from '../errors/image-error.ts';
+import { becauseOfPassphrase, ImageError } from '../errors/image-error.ts';
 import type { Finding, FormatDriver, OpenGate } from './driver.ts';
 import { followFiles, hasScheme, requireAllowed, resolveReference, type GatePolicy } from './gate.ts';
 import { driverNamed, probeStorage } from './registry.ts';
@@ -198,7 +198,8 @@ function openLayer(
         if (error instanceof ImageError && error.code.startsWith('gate/')) throw error;
         if (error instanceof ImageError) {
           const { holders } = error.detail;
-          const detail = { reason: error.message, name: target, ...(holders === undefined ? {} : { holders }) };
+          const more = { ...(holders === undefined ? {} : { holders }), ...becauseOfPassphrase(error) };
+          const detail = { reason: error.message, name: target, ...more };
           throw new ImageError('gate/backing', detail, error.where, error);
         }
         throw error;

@@ -5,7 +5,7 @@ import { lend } from '../block/lent.ts';
 import { isWritable, type BackingReference, type BlockNode, type WritableNode } from '../block/node.ts';
 import { readRun, resolveOne } from '../block/read.ts';
 import { writeGuest } from '../block/write.ts';
-import { ImageError } from '../errors/image-error.ts';
+import { becauseOfPassphrase, ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from '../formats/driver.ts';
 import { resolveReference } from '../formats/gate.ts';
 import { openedAgain, openImage, optionsBelow, type OpenOptions } from '../formats/open.ts';
@@ -83,7 +83,8 @@ export async function commit(
   } catch (error) {
     open?.backing?.node?.close();
     if (isOpen || !(error instanceof ImageError) || error.code.startsWith('in-place/')) throw error;
-    throw new ImageError('commit/open', { name: base.path, reason: error.message }, error.where, error);
+    const detail = { name: base.path, reason: error.message, ...becauseOfPassphrase(error) };
+    throw new ImageError('commit/open', detail, error.where, error);
   }
 }
 

@@ -2,7 +2,7 @@
 import type { BlockNode } from '../block/node.ts';
 import { readRun, resolveOne, type Run } from '../block/read.ts';
 import { MiB, type GuestOffset } from '../block/units.ts';
-import { ImageError } from '../errors/image-error.ts';
+import { becauseOfPassphrase, ImageError } from '../errors/image-error.ts';
 import { openImage, type OpenOptions } from '../formats/open.ts';
 import type { Job } from '../job.ts';
 import { breather } from './breathe.ts';
@@ -66,7 +66,8 @@ function told(
   error: unknown,
 ): ImageError {
   if (!(error instanceof ImageError)) throw error;
-  return new ImageError(code, { name, offset, reason: error.message }, error.where, error);
+  const detail = { name, offset, reason: error.message, ...becauseOfPassphrase(error) };
+  return new ImageError(code, detail, error.where, error);
 }
 
 async function compareNodes(a: Side, b: Side, params: CompareParams, job: Job): Promise<CompareResult> {

@@ -7,7 +7,7 @@ import type { CacheMode } from '../block/file.ts';
 import { isWritable, type BackingReference, type BlockNode, type WritableNode } from '../block/node.ts';
 import { alignUp, type GuestRange } from '../block/units.ts';
 import { windowOf } from '../block/window.ts';
-import { ImageError } from '../errors/image-error.ts';
+import { becauseOfPassphrase, ImageError } from '../errors/image-error.ts';
 import type { FormatDriver, OpenGate, OptionValue } from '../formats/driver.ts';
 import { followFiles, resolveReference, type GatePolicy } from '../formats/gate.ts';
 import { openImage, type OpenedImage, type OpenOptions } from '../formats/open.ts';
@@ -359,7 +359,9 @@ function openBacking(params: ConvertParams, { path, format }: BackingReference):
     return openImage(resolveReference(target, path), { format, policy, secret }).node;
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
-    throw new ImageError('gate/backing', { reason: error.message, name: path }, { file: target }, error);
+    const detail = { reason: error.message, name: path, ...becauseOfPassphrase(error) };
+    // The file that wants a passphrase is the one to be named.
+    throw new ImageError('gate/backing', detail, detail.because === undefined ? { file: target } : error.where, error);
   }
 }
 

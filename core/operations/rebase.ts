@@ -3,7 +3,7 @@ import { copyGuest } from '../block/copy/copy.ts';
 import type { SecretSource } from '../block/crypto/secret.ts';
 import type { CacheMode } from '../block/file.ts';
 import type { BackingReference, BlockNode, WritableNode } from '../block/node.ts';
-import { ImageError } from '../errors/image-error.ts';
+import { becauseOfPassphrase, ImageError } from '../errors/image-error.ts';
 import type { FormatDriver } from '../formats/driver.ts';
 import { followFiles, requireAllowed, resolveReference } from '../formats/gate.ts';
 import { openImage, type OpenOptions } from '../formats/open.ts';
@@ -106,7 +106,8 @@ function openBase(image: WritableImage, backing: BackingReference, params: Rebas
     node = openImage(path, { format: backing.format, policy, share, cache, secret }).node;
   } catch (error) {
     if (!(error instanceof ImageError) || error.code === 'gate/ask') throw error;
-    throw new ImageError('rebase/new-base', { name: backing.path, reason: error.message }, error.where, error);
+    const detail = { name: backing.path, reason: error.message, ...becauseOfPassphrase(error) };
+    throw new ImageError('rebase/new-base', detail, error.where, error);
   }
   const identity = image.node.files[0]?.storage.identity ?? null;
   for (let layer: BlockNode | null = node; layer !== null && identity !== null; layer = layer.backing) {

@@ -190,6 +190,8 @@ export interface Reduced {
   readonly text: string;
   /** Further faults of the chain. */
   readonly more: number;
+  /** The file of the chain that no passphrase, or a wrong one, was given for; null: none. */
+  readonly locked: string | null;
 }
 
 /** What an image would pull in, as far as that can be seen without opening what is not allowed; `more` are left out. */

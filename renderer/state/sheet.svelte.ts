@@ -3,8 +3,9 @@ import type { JobEntry, WorkName, WorkParams } from '../../core/workbench/contra
 import { faultOf, faultOfJob, type Fault } from '../bridge.ts';
 import { t } from '../text/message.svelte.ts';
 import { toast } from '../ui/toasts.svelte.ts';
-import { nameImage, type NamedImage } from './image-argument.ts';
+import type { NamedImage } from './image-argument.ts';
 import { forgetJob, isOver, jobs, startJob, steerJob, tellEnd, whenMoving, whenOver } from './jobs.svelte.ts';
+import { lockedFile, Passphrases } from './passphrases.svelte.ts';
 import { closeSheet, sheets, type OpenSheet, type Preset, type SheetImage, type SheetKind } from './sheets.svelte.ts';
 
 /** Codes of a refusal because others read through the image. */
@@ -15,7 +16,7 @@ export class Sheet<Image extends SheetImage | null> {
   readonly preset: Preset;
   readonly kind: SheetKind | null;
   readonly #open: OpenSheet | null;
-  passphrase = $state('');
+  readonly keys = new Passphrases();
   /** Do it although images stand on this one. */
   force = $state(false);
   /** Replace a file that is there. */
@@ -40,6 +41,14 @@ export class Sheet<Image extends SheetImage | null> {
     return progress === null || progress.total === 0 ? 0 : progress.done / progress.total;
   }
 
+  get passphrase(): string {
+    return this.keys.one;
+  }
+
+  set passphrase(text: string) {
+    this.keys.one = text;
+  }
+
   get refusedForDependents(): boolean {
     return dependentsCodes.includes(this.fault?.code ?? '');
   }
@@ -48,9 +57,9 @@ export class Sheet<Image extends SheetImage | null> {
     return this.fault?.code === 'image/target-exists';
   }
 
-  /** The image as jobs take it, with the passphrase that was typed. */
+  /** The image as jobs take it, with the passphrases that were typed for it and for the layers below. */
   named(file: string = this.image?.file ?? ''): NamedImage {
-    return nameImage(file, this.passphrase);
+    return this.keys.name(file);
   }
 
   /**
@@ -66,7 +75,7 @@ export class Sheet<Image extends SheetImage | null> {
       const id = await startJob(work, params, { secrets, quiet: true });
       const entry = await Promise.race([whenOver(id), whenMoving(id)]);
       if (entry?.state === 'failed') {
-        this.fault = faultOfJob(entry);
+        this.#refuse(faultOfJob(entry));
         return;
       }
       tellEnd(id);
@@ -90,7 +99,7 @@ export class Sheet<Image extends SheetImage | null> {
       this.#job = id;
       try {
         const entry = await whenOver(id);
-        if (entry.state === 'failed') this.fault = faultOfJob(entry);
+        if (entry.state === 'failed') this.#refuse(faultOfJob(entry));
         if (!keep) await forgetJob(entry.id);
         return entry.state === 'done' ? entry : null;
       } finally {
@@ -115,6 +124,13 @@ export class Sheet<Image extends SheetImage | null> {
     if (sheets.open === this.#open) closeSheet();
   }
 
+  /** A file that wants a passphrase which nobody foresaw gets its field. */
+  #refuse(fault: Fault | null): void {
+    this.fault = fault;
+    const locked = fault === null ? null : lockedFile(fault);
+    if (locked !== null) this.keys.alsoOf(locked);
+  }
+
   async #guarded<Result>(work: () => Promise<Result>): Promise<Result | null> {
     if (this.busy) return null;
     this.busy = true;
@@ -122,7 +138,7 @@ export class Sheet<Image extends SheetImage | null> {
     try {
       return await work();
     } catch (error) {
-      this.fault = faultOf(error);
+      this.#refuse(faultOf(error));
       return null;
     } finally {
       this.busy = false;

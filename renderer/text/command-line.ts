@@ -3,7 +3,8 @@
 /** Values of creation options as they are handed to the engine. */
 export type OptionValues = Record<string, string | number | boolean>;
 
-function quoted(word: string): string {
+/** One word for a shell. */
+export function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 

@@ -1,5 +1,5 @@
 // A window over folders with real images, and the way to any sheet of any of them.
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { openCatalogue, type Catalogue } from '../../core/catalogue/catalogue.ts';
@@ -128,7 +128,12 @@ export class Images {
   }
 
   qemuImg(...args: string[]): string {
-    return execFileSync('qemu-img', args, { encoding: 'utf8', cwd: this.folder });
+    for (let attempt = 1; ; attempt++) {
+      const { status, stdout, stderr, error } = spawnSync('qemu-img', args, { encoding: 'utf8', cwd: this.folder });
+      if (status === 0) return stdout;
+      // It times the derivation of a LUKS key, which fails now and then on a busy machine.
+      if (attempt === 30 || !stderr.includes('accurate CPU usage')) throw error ?? new Error(stderr);
+    }
   }
 
   qemuIo(name: string, ...commands: string[]): void {

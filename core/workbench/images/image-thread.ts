@@ -1,7 +1,7 @@
 // The thread of one open image: answers one question after another, so that the program goes on whatever the image is like.
 import { parentPort, workerData } from 'node:worker_threads';
 import { lockHolders, type LockHolder } from '../../block/host/holders.ts';
-import { ImageError, type WireError } from '../../errors/image-error.ts';
+import { becauseOfPassphrase, ImageError, type WireError } from '../../errors/image-error.ts';
 import { silentJob } from '../../job.ts';
 import type { OpenOptions, Reduction } from '../../formats/open.ts';
 import { listReferences } from '../../formats/references.ts';
@@ -86,7 +86,8 @@ function openAsFarAs(path: string, options: OpenOptions): { open: OpenImage; red
     if (!(error instanceof ImageError)) throw error;
     try {
       const open = new OpenImage(path, { ...options, format: 'raw' }, true);
-      return { open, reduced: { how: 'bytes', depth: 0, file: path, more: 0, ...reasonOf(error) } };
+      const locked = lockedFile(error, path);
+      return { open, reduced: { how: 'bytes', depth: 0, file: path, more: 0, locked, ...reasonOf(error) } };
     } catch (second) {
       if (second instanceof ImageError) throw error;
       throw second;
@@ -96,10 +97,18 @@ function openAsFarAs(path: string, options: OpenOptions): { open: OpenImage; red
 
 /** What the window is told: damage of the image itself before a layer that is missing, what is nearest to the top first. */
 function reducedBy(heard: readonly Reduction[]): Reduced | null {
-  const [first] = heard.toSorted((a, b) => a.depth - b.depth || a.what.localeCompare(b.what) * -1);
+  const sorted = heard.toSorted((a, b) => a.depth - b.depth || a.what.localeCompare(b.what) * -1);
+  const [first] = sorted;
   if (first === undefined) return null;
   const { what, file, depth, reason } = first;
-  return { how: what === 'below' ? 'alone' : 'damaged', file, depth, more: heard.length - 1, ...reasonOf(reason) };
+  const locked = sorted.map((one) => lockedFile(one.reason, one.file)).find((name) => name !== null) ?? null;
+  const more = heard.length - 1;
+  return { how: what === 'below' ? 'alone' : 'damaged', file, depth, more, locked, ...reasonOf(reason) };
+}
+
+/** The file whose passphrase would have helped; null: none. */
+function lockedFile(error: ImageError, image: string): string | null {
+  return becauseOfPassphrase(error).because === undefined ? null : (error.where.file ?? image);
 }
 
 /** The innermost reason of a layer that could not be opened: what stands around it says the same in other words. */
@@ -131,7 +140,8 @@ export function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTa
     async open() {
       const { node, depth } = opened();
       const asked = { path: image.path, options: { ...options, share: true }, chain: false };
-      const [facts] = reduced === null ? await info(asked, silentJob) : [null];
+      // What it says of itself needs neither passphrase nor layers below.
+      const [facts] = reduced === null || reduced.locked !== null ? await info(asked, silentJob) : [null];
       const files = node.files.map(({ role, storage }) => ({ role, path: storage.name, length: storage.size }));
       const mapUnits = { guest: mapped().unitOf('guest'), file: mapped().unitOf('file') };
       return { info: facts, guestSize: node.size, files, depth, mapUnits, layers: mapped().layers, reduced };

@@ -1,7 +1,7 @@
 // The image that a map is of: its session, opened anew when its content is another, and the findings of its last check.
 import type { ImageSession } from '../../../core/workbench/contract.ts';
 import { client, faultOf, type Fault } from '../../bridge.ts';
-import { nameImage } from '../../state/image-argument.ts';
+import { Passphrases } from '../../state/passphrases.svelte.ts';
 import { t } from '../../text/message.svelte.ts';
 import { toast } from '../../ui/toasts.svelte.ts';
 
@@ -18,7 +18,7 @@ export interface PlacedFinding {
 export class OpenMap {
   session = $state.raw<ImageSession | null>(null);
   fault = $state.raw<Fault | null>(null);
-  passphrase = $state('');
+  readonly keys = new Passphrases();
   findings = $state.raw<readonly PlacedFinding[]>([]);
   #turn = 0;
 
@@ -26,7 +26,7 @@ export class OpenMap {
   async open(file: string): Promise<boolean> {
     const turn = ++this.#turn;
     try {
-      const { image, secrets } = nameImage(file, this.passphrase);
+      const { image, secrets } = this.keys.name(file);
       const next = await client.sessions.open({ image, secrets, lenient: true });
       if (turn !== this.#turn) {
         await client.sessions.close({ session: next.id });
@@ -35,6 +35,8 @@ export class OpenMap {
       const old = this.session;
       this.session = next;
       this.fault = null;
+      const locked = next.reduced?.locked ?? null;
+      if (locked !== null) this.keys.alsoOf(locked);
       if (old !== null) await client.sessions.close({ session: old.id });
       return old !== null;
     } catch (error) {
