@@ -6,7 +6,7 @@ import { ImageError } from '../../core/errors/image-error.ts';
 import type { FormatDriver, OptionValue } from '../../core/formats/driver.ts';
 import { createDriverNamed } from '../../core/formats/registry.ts';
 import { convert, type ConvertParams, type ConvertResult } from '../../core/operations/convert.ts';
-import { convertFor, type ConvertForResult } from '../../core/profiles/convert-for.ts';
+import { convertFor, gptSentence, type ConvertForResult } from '../../core/profiles/convert-for.ts';
 import { defineCommand, sharedOptions, type Arguments } from '../args.ts';
 import { chosenProfile, dryRunOfConvert } from '../convert-profile.ts';
 import { checkOptionLists, optionHelpAsked, printOptionHelp, readCreateOptions } from '../create-options.ts';
@@ -190,6 +190,9 @@ export async function run(args: Arguments<Key>): Promise<number> {
   }
   for (const name of result.skippedBitmaps) warn(`Skipping inconsistent bitmap '${name}'`);
   if (args.has('verify') && !args.has('quiet')) outLine('The result was read back: the images are identical.');
+  const gpt = gptSentence(result);
+  if (result.gpt?.moved === false) warn((gpt ?? '').replace(/^warning: /, ''));
+  else if (gpt !== null && !args.has('quiet')) outLine(gpt);
   const { verdict = null } = result;
   for (const { text, rule } of verdict?.findings ?? []) warn(`${verdict?.label ?? ''}: ${text} [${rule}]`);
   return verdict?.outcome === 'refuses' ? 2 : 0;

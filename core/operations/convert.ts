@@ -17,6 +17,7 @@ import type { Fill, Job } from '../job.ts';
 import { breather } from './breathe.ts';
 import { verifyArchive, writeArchive } from './convert-archive.ts';
 import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps, type BitmapsWanted } from './convert-bitmaps.ts';
+import { withGptAtEnd, type GptAtEnd } from './convert-gpt.ts';
 import { wouldBecome } from './guessed-raw.ts';
 import { newTarget, shapeFrom, type NewTarget } from './target.ts';
 
@@ -67,6 +68,8 @@ export interface ConvertParams {
   readonly bitmaps?: BitmapsWanted | null;
   /** Put the raw image into a gzipped tar, under this name; null or absent: do not. */
   readonly archivedAs?: string | null;
+  /** Where the disk grows, its backup GPT stands at the new end, as far as that can be; absent: it stays where it is. */
+  readonly gptAtEnd?: boolean;
   /** Asked when the bytes of the sources are known: what is to be made of them, in place of what stands here. */
   readonly choose?: ((length: number) => ChosenTarget) | undefined;
   readonly policy?: GatePolicy | undefined;
@@ -88,6 +91,8 @@ export interface ConvertResult {
   readonly verified: boolean;
   /** Names of bitmaps that were left out because they are inconsistent. */
   readonly skippedBitmaps: readonly string[];
+  /** With `gptAtEnd`: what became of the backup GPT of a disk that grew; null: there was nothing to move. */
+  readonly gpt: GptAtEnd | null;
 }
 
 /** How many unreadable stretches are listed; their bytes are counted all the same. */
@@ -140,18 +145,19 @@ function archivesRaw(params: ConvertParams): params is ConvertParams & { readonl
 async function convertToArchive(
   params: ConvertParams,
   name: string,
-  parts: readonly CopyPart[],
+  given: readonly CopyPart[],
   length: number,
   job: Job,
 ): Promise<ConvertResult> {
   const size = sizeOf(params, length);
+  const { parts, gpt } = grown(params, given, size);
   const target = newTarget(params.target, { cache: params.cache });
   try {
     const copied = await writeArchive({ name, parts, size, storage: target.storage, rate: params.rate }, job);
     const verified = params.verify && (await verifyArchive({ name, parts, size, storage: target.storage }, job));
     job.throwIfCancelled();
     target.complete();
-    return { size, copied, unreadable: [], unreadableBytes: 0, verified, skippedBitmaps: [] };
+    return { size, copied, unreadable: [], unreadableBytes: 0, verified, skippedBitmaps: [], gpt };
   } catch (error) {
     target.abandon();
     throw error;
@@ -212,7 +218,7 @@ function layOut(nodes: readonly BlockNode[]): CopyPart[] {
 
 async function convertToNew(
   params: ConvertParams,
-  parts: readonly CopyPart[],
+  given: readonly CopyPart[],
   length: number,
   job: Job,
   bitmaps: OpenedImage | null,
@@ -234,6 +240,7 @@ async function convertToNew(
     try {
       if (bitmaps !== null) checkTargetBitmaps(driver, node);
       checkTarget(params, node, length);
+      const { parts, gpt } = grown(params, given, node.size);
       const result = await copyInto(params, parts, node, {
         targetIsZero: params.backing === null && !files.inPlace && startsAsZeroes,
         ...(files.inPlace || backing === null || !startsAsZeroes ? {} : { zeroFrom: backing.size }),
@@ -253,7 +260,7 @@ async function convertToNew(
       node.close();
       job.throwIfCancelled();
       files.complete();
-      return { ...result, size: node.size, verified, skippedBitmaps };
+      return { ...result, size: node.size, verified, skippedBitmaps, gpt };
     } finally {
       node.close();
     }
@@ -395,10 +402,15 @@ async function convertOver(
     if (params.cache === 'unsafe') node.writeBack();
     else node.flush();
     const verified = params.verify && verifyTarget(parts, node, job);
-    return { ...result, size: node.size, verified, skippedBitmaps };
+    return { ...result, size: node.size, verified, skippedBitmaps, gpt: null };
   } finally {
     node.close();
   }
+}
+
+/** What is copied to a disk of `size` bytes. */
+function grown(params: ConvertParams, parts: readonly CopyPart[], size: number): ReturnType<typeof withGptAtEnd> {
+  return params.gptAtEnd === true ? withGptAtEnd(parts, size) : { parts, gpt: null };
 }
 
 /** The target's virtual size: what the sources have, or what `-o size` says beyond it. Throws `convert/too-small`. */
@@ -431,7 +443,7 @@ async function copyInto(
     fill?: Fill | undefined;
     job: Job;
   },
-): Promise<Omit<ConvertResult, 'size' | 'verified' | 'skippedBitmaps'>> {
+): Promise<Omit<ConvertResult, 'size' | 'verified' | 'skippedBitmaps' | 'gpt'>> {
   const unreadable: { start: number; length: number; reason: string }[] = [];
   let unreadableBytes = 0;
   const salvage = (range: GuestRange, error: unknown): void => {

@@ -10,7 +10,10 @@ import type { Profile } from './profile.ts';
 import { checkImage, type ProfileVerdict } from './verdict.ts';
 
 /** A convert whose format and options the profile fills in where nothing was asked for. */
-export interface ConvertForParams extends Omit<ConvertParams, 'format' | 'options' | 'archivedAs' | 'choose'> {
+export interface ConvertForParams extends Omit<
+  ConvertParams,
+  'format' | 'options' | 'archivedAs' | 'choose' | 'gptAtEnd'
+> {
   /** Null: the profile's. */
   readonly format: string | null;
   readonly options: Readonly<Record<string, OptionValue>>;
@@ -34,6 +37,8 @@ export async function convertFor(
   const asked: ConvertParams = {
     ...params,
     format: format ?? profile.target.format,
+    // The platform boots what it gets: firmware and installers ask for the backup at the end.
+    gptAtEnd: true,
     choose: (length) => chooseFor(profile, length, { format, options }),
   };
   const result = await convert(asked, job, targetOpened);
@@ -43,6 +48,13 @@ export async function convertFor(
   const opening = { format: asked.format, policy: followSameFolder, ...(secret === undefined ? {} : { secret }) };
   const { verdicts } = await checkImage(params.target, opening, [profile], job);
   return { ...result, verdict: verdicts[0] ?? null };
+}
+
+/** What became of the backup GPT, in words; null: there was nothing to move. */
+export function gptSentence({ gpt }: ConvertResult): string | null {
+  if (gpt === null) return null;
+  if (gpt.moved) return 'The disk is larger: its backup GPT was moved to the new end.';
+  return `warning: The disk is larger, and its backup GPT does not stand at the end: ${gpt.reason ?? ''}. Have it moved in the guest (sgdisk -e).`;
 }
 
 /** What the guest holds goes into the result as it is: where that is the obstacle, hours of copying would be in vain. */

@@ -181,6 +181,70 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     await sheet.getByText('It is the one that was expected').waitFor();
   });
 
+  it('convert one snapshot, picked from those that the image has', async () => {
+    images.make('disk.qcow2', null, '-P 1 0 1M');
+    const kept = images.keepContent('disk.qcow2');
+    for (const name of ['first', 'second', 'second']) images.qemuImg('snapshot', '-c', name, images.at('disk.qcow2'));
+    images.qemuIo('disk.qcow2', 'write -P 2 0 1M');
+    images.make('plain.qcow2', null, '-P 1 0 1M');
+    await bench.scan();
+    const sheet = await bench.openSheet(images.at('disk.qcow2'), 'convert');
+    const field = sheet.getByLabel('Snapshot to read');
+    await expect.poll(() => field.locator('option').count(), patient).toBe(4);
+    const offered = await field.locator('option').allTextContents();
+    expect(offered[0]).toBe('the disk as it is now');
+    expect(offered[1]).toMatch(/^first · .*20\d\d.* · 8(.00)? MiB$/);
+    await field.selectOption({ index: 3 });
+    expect(await bench.command()).toContain('-l 3 ');
+    await field.selectOption('first');
+    expect(await bench.command()).toContain('-l first ');
+    await bench.finish('Convert');
+    images.same(kept, 'disk-first.vhdx', 'vhdx');
+    const other = await bench.openSheet(images.at('plain.qcow2'), 'convert');
+    await other.getByTestId('space').waitFor();
+    await expect.poll(() => other.getByLabel('Snapshot to read').count(), patient).toBe(0);
+  });
+
+  it('new files begin in the folder that was set for them; many become packages at once', async () => {
+    const out = path.join(folder, 'out');
+    fs.mkdirSync(out);
+    images.make('one.qcow2', null, '-P 1 0 1M');
+    images.make('two.qcow2', null, '-P 2 0 1M');
+    await bench.scan();
+    await bench.goTo('#/settings');
+    await bench.page.getByLabel('New files are proposed in').fill(out);
+    const command = async (verb: string): Promise<string> => {
+      await bench.openSheet(images.at('one.qcow2'), verb);
+      await expect.poll(() => bench.command(), patient).toContain(out);
+      const told = await bench.command();
+      await bench.dismiss();
+      return told;
+    };
+    expect(await command('overlay')).toContain(path.join(out, 'one-overlay.qcow2'));
+    expect(await command('export-ova')).toContain(path.join(out, 'one.ova'));
+    expect(await command('convert')).toContain(path.join(out, 'one.vhdx'));
+    await bench.goTo('#/library');
+    await bench.page.keyboard.press('n');
+    await expect.poll(() => bench.command(), patient).toContain(path.join(out, 'new.qcow2'));
+    await bench.dismiss();
+    await bench.page.getByRole('searchbox').fill(`${number}/`);
+    const row = (name: string) => bench.page.locator('[role=row]', { hasText: name }).locator('[role=gridcell]').nth(1);
+    await row(`${number}/one.qcow2`).click();
+    await row(`${number}/two.qcow2`).click({ modifiers: ['Control'] });
+    await bench.page.keyboard.press('c');
+    const sheet = bench.sheet;
+    await sheet.getByLabel('Format', { exact: true }).selectOption('ova');
+    await sheet.locator('footer button[type=submit]:not(:disabled)').click();
+    for (const name of ['one', 'two']) {
+      const file = path.join(out, `${name}.ova`);
+      await expect.poll(() => fs.existsSync(file), patient).toBe(true);
+      const inside = execFileSync('tar', ['-tf', file], { encoding: 'utf8' });
+      expect(inside).toMatch(/\.ovf[^]*\.vmdk/);
+    }
+    await bench.goTo('#/settings');
+    await bench.page.getByLabel('New files are proposed in').fill('');
+  });
+
   it('export as OVA with a name and a controller', async () => {
     await makeChain();
     const sheet = await bench.openSheet(images.at('top.qcow2'), 'export-ova');

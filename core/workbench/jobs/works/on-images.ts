@@ -21,7 +21,7 @@ import { rebase } from '../../../operations/rebase.ts';
 import { resize } from '../../../operations/resize.ts';
 import { snapshot } from '../../../operations/snapshot.ts';
 import { undo } from '../../../operations/undo.ts';
-import { convertFor } from '../../../profiles/convert-for.ts';
+import { convertFor, gptSentence } from '../../../profiles/convert-for.ts';
 import { profileNamed } from '../../../profiles/profiles.ts';
 import { digest, digestAlgorithms } from '../../../operations/digest.ts';
 import {
@@ -111,6 +111,8 @@ export const worksOnImages = {
       };
       if (profile === null) return convert(asked, context.job);
       const result = await convertFor(profileNamed(profile), asked, context.job);
+      const told = gptSentence(result);
+      if (told !== null) context.log(told);
       for (const { severity, text } of result.verdict?.findings ?? []) context.log(`${severity}: ${text}`);
       return result;
     },
