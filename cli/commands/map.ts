@@ -1,6 +1,7 @@
 // platter map.
 import type { BlockNode } from '../../core/block/node.ts';
-import { openImage } from '../../core/formats/open.ts';
+import { isUnreadable } from '../../core/block/unreadable.ts';
+import { openImage, type Reduction } from '../../core/formats/open.ts';
 import { mapEntries, rangeWithin, seenThrough, type MapEntry } from '../../core/operations/map.ts';
 import { guestLayers } from '../../core/workbench/map/classes.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
@@ -81,9 +82,16 @@ function printMap(args: Arguments<keyof typeof spec.options>): number {
   });
   const picture = pictureOf(args);
   const job = startJob({ lines: wantsLines(args) });
-  const { node, driver } = attemptOpen(named.name, () => openImage(named.path, named.options));
+  // A picture shows also what cannot be read, and where; the list is qemu-img's, which refuses.
+  const heard: Reduction[] = [];
+  const lenient = picture === null ? {} : { lenient: (reduction: Reduction) => heard.push(reduction) };
+  const { node, driver } = attemptOpen(named.name, () => openImage(named.path, { ...named.options, ...lenient }));
   try {
     if (picture !== null) {
+      for (const { what, file, reason } of heard) {
+        const missing = what === 'below' ? `The layers below ${file} are missing` : `${file} can be read in part only`;
+        outLine(`${missing}: ${reason.message}`);
+      }
       printPicture({ node, driver, depth: layersOf(node) }, picture, job.job);
       return 0;
     }
@@ -126,7 +134,7 @@ function pictureOf(args: Arguments<keyof typeof spec.options>): PictureOptions |
 
 function layersOf(node: BlockNode): number {
   let depth = 1;
-  for (let below = node.backing; below !== null; below = below.backing) depth++;
+  for (let below = node.backing; below !== null && !isUnreadable(below); below = below.backing) depth++;
   return depth;
 }
 

@@ -23,11 +23,12 @@ const secretParameter = 'encrypt.key-secret';
 function openQcow(storage: Storage, request: OpenRequest): BlockNode {
   try {
     checkSettings(request.runtime);
-    const state = new QcowState(storage);
+    const state = new QcowState(storage, request.lenient === 'open');
     if (state.encrypted) unlock(state, request);
     const reference = request.withBacking ? state.backingReference : null;
     const backing = reference === null ? null : request.gate.openImage({ from: storage.name, ...reference });
-    return request.writable ? new QcowWritableNode(state, backing) : new QcowNode(state, backing);
+    if (request.writable) return new QcowWritableNode(state, backing);
+    return new QcowNode(state, backing, request.lenient !== undefined);
   } catch (error) {
     storage.close();
     throw error;

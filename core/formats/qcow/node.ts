@@ -1,16 +1,33 @@
 // A qcow image, read: which cluster is where in the file, and what is left to the layer below.
 import type { BlockNode, Codec, ImageFile, Mapping } from '../../block/node.ts';
+import { mapDamaged, restOf, type Damage } from '../../block/unreadable.ts';
 import type { GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import { join, packedLength, packedOffset } from './layout.ts';
 import { packedFlag } from './spec.ts';
 import type { QcowState } from './state.ts';
+import { beyondFile } from './tables.ts';
 
 /** Compressed clusters are raw deflate streams with a small window. */
 export const codec: Codec = { id: 'deflate-raw', windowBits: 12 };
 
 /** L2 tables that one call looks at, at most, to merge what is not stored. */
 const tablesPerCall = 64;
+
+/** What is known of an image whose tables may not lie in the file. */
+function damageOf({ storage, fields, layout, l1 }: QcowState): Damage {
+  const { l2Coverage, clusterSize } = layout;
+  const inFile = Math.floor(Math.max(0, storage.size - fields.l1_table_offset) / 8);
+  const isShort = inFile < l1.length / 2;
+  return {
+    known: isShort ? inFile * l2Coverage : Infinity,
+    beyond: isShort ? beyondFile(storage, fields.l1_table_offset, l1.length * 4, 'L1 table') : null,
+    reach(start, { code }) {
+      if (code === 'crypto/locked') return Infinity;
+      return restOf(code === 'qcow/table-beyond-file' ? l2Coverage : clusterSize, start);
+    },
+  };
+}
 
 export class QcowNode implements BlockNode {
   readonly format = 'qcow';
@@ -19,10 +36,12 @@ export class QcowNode implements BlockNode {
   readonly files: readonly ImageFile[];
   readonly state: QcowState;
   backing: BlockNode | null;
+  readonly #damage: Damage | null;
   #closed = false;
 
-  /** Owns the state's storage and the layer below. */
-  constructor(state: QcowState, backing: BlockNode | null) {
+  /** Owns the state's storage and the layer below. `lenient`: as in `OpenRequest`. */
+  constructor(state: QcowState, backing: BlockNode | null, lenient = false) {
+    this.#damage = lenient ? damageOf(state) : null;
     this.state = state;
     this.name = state.storage.name;
     this.granularity = state.layout.clusterSize;
@@ -35,6 +54,11 @@ export class QcowNode implements BlockNode {
   }
 
   map(range: GuestRange): Mapping {
+    const damage = this.#damage;
+    return damage === null ? this.#mapSound(range) : mapDamaged(range, damage, (known) => this.#mapSound(known));
+  }
+
+  #mapSound(range: GuestRange): Mapping {
     this.requireKey();
     const { state } = this;
     const { l2Coverage, clusterSize, l2Entries } = state.layout;

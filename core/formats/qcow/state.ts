@@ -25,15 +25,15 @@ export class QcowState {
   /** Name of the layer below; null: there is none. */
   backingName: string | null;
 
-  /** Reads and checks the header and the L1 table. Throws the `qcow/*` codes with QEMU's sentences, `storage/*`. */
-  constructor(storage: Storage) {
+  /** Reads and checks the header and the L1 table; `tolerant`: as far as the file has it. Throws the `qcow/*` codes with QEMU's sentences, `storage/*`. */
+  constructor(storage: Storage, tolerant = false) {
     this.storage = storage;
     this.fields = readHeader(storage);
     const { fields } = this;
     this.layout = layoutFor(fields.cluster_bits, fields.l2_bits);
     const entries = l1EntriesFor(this.layout, fields.size);
     if (entries * 8 > limit.l1Bytes) throw this.fault('qcow/too-large', 'size', { found: fields.size });
-    this.l1 = loadTable(storage, fields.l1_table_offset, entries, 'L1 table');
+    this.l1 = loadTable(storage, fields.l1_table_offset, entries, 'L1 table', tolerant);
     this.backingName = readBackingName(storage, fields);
   }
 

@@ -1,5 +1,6 @@
 // The answers that a lookup in the tables can come to: stored, packed, not stored.
 import type { BlockNode, Codec, Mapping } from '../../block/node.ts';
+import { restOf, type Damage } from '../../block/unreadable.ts';
 import type { GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import { dataOffset, entryWhere, Kind, type EntryPlace } from './entries.ts';
@@ -8,11 +9,33 @@ import { packedLength, packedOffset } from './layout.ts';
 import { entry } from './spec.ts';
 import type { Qcow2State } from './state.ts';
 
+/** What is known of a state whose tables may not lie within the file; `active`: of its own L1 table, not a snapshot's. */
+function damageOf(state: Qcow2State, active: boolean): Damage {
+  const { l2Coverage, clusterSize } = state.layout;
+  const { l1_table_offset, l1_size } = state.header.fields;
+  const { storage } = state;
+  const inFile = Math.floor(Math.max(0, storage.size - l1_table_offset) / 8);
+  const detail = { table: 'Active L1 table', length: l1_size * 8, offset: l1_table_offset, size: storage.size };
+  const where = { file: storage.name, offset: l1_table_offset, field: 'Active L1 table' };
+  const isShort = active && inFile < l1_size;
+  return {
+    known: isShort ? inFile * l2Coverage : Infinity,
+    beyond: isShort ? new ImageError('qcow2/table-beyond-file', detail, where) : null,
+    reach(start, { code, facts }) {
+      if (code === 'qcow2/encrypted') return Infinity;
+      const isTable = code === 'qcow2/l2-offset' || code === 'qcow2/table-beyond-file' || facts.table === 'L1';
+      return restOf(isTable ? l2Coverage : clusterSize, start);
+    },
+  };
+}
+
 /** What a mapping is looked up in: the active disk or a snapshot. Remembers the last stretch that was found not to be stored. */
 export class View {
   readonly state: Qcow2State;
   readonly backing: BlockNode | null;
   readonly #l1: Uint32Array | null;
+  /** Null: it was not opened leniently. */
+  readonly damage: Damage | null;
   #emptyStart = 0;
   #emptyEnd = 0;
   #emptyAsOf = -1;
@@ -22,6 +45,7 @@ export class View {
     this.state = state;
     this.backing = backing;
     this.#l1 = l1;
+    this.damage = state.lenient ? damageOf(state, l1 === null) : null;
   }
 
   get l1(): Uint32Array {
@@ -112,7 +136,8 @@ function emptyEntries(state: Qcow2State, l1: Uint32Array, tables: L2Tables, inde
   }
   let i = 0;
   while (i < table.length && table[i] === 0) i++;
-  return Math.floor((i * 4) / state.layout.l2EntrySize);
+  const empty = Math.floor((i * 4) / state.layout.l2EntrySize);
+  return state.lenient ? Math.min(empty, tables.entriesInFile(l2OffsetAt(state, l1, index))) : empty;
 }
 
 /** Stored as it is, or space that is set aside: `length` bytes from `skip` of the cluster of a standard entry. */

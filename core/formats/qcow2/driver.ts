@@ -71,14 +71,14 @@ function announceFiles(state: Qcow2State, { gate, withBacking }: OpenRequest): v
 }
 
 /** Who opens without the layer below, to read, may want no guest data either: the file is opened when it is first needed. */
-function openDataFile(state: Qcow2State, { gate, withBacking, writable }: OpenRequest): void {
+function openDataFile(state: Qcow2State, { gate, withBacking, writable, lenient }: OpenRequest): void {
   const from = state.storage.name;
   const open = (): Storage => {
     const path = state.dataFileName;
     if (path === null) throw new ImageError('qcow2/data-file-missing', {}, { file: from });
     return gate.openFile({ from, path, role: 'data-file' });
   };
-  if (withBacking || writable) state.dataFile = open();
+  if ((withBacking && lenient !== 'open') || writable) state.dataFile = open();
   else state.openDataFile = open;
 }
 

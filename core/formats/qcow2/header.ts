@@ -47,6 +47,8 @@ export interface Qcow2Header {
 export interface HeaderOptions {
   readonly writable: boolean;
   readonly forRepair: boolean;
+  /** As in `OpenRequest`. */
+  readonly lenient?: 'map' | 'open' | undefined;
 }
 
 const tableNames: Record<string, string> = {

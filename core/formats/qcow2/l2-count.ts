@@ -3,7 +3,7 @@ import type { Storage } from '../../block/storage.ts';
 import type { Where } from '../../errors/image-error.ts';
 import type { Finding } from '../driver.ts';
 import type { ClusterCounts } from './cluster-counts.ts';
-import { corruption, hexEntry, mended, type EntryFixer } from './findings.ts';
+import { corruption, hexEntry, mended, type EntryFixer, type Repair } from './findings.ts';
 import { entryOffset, packedLength, packedOffset, type Layout } from './layout.ts';
 import { entry } from './spec.ts';
 import type { Qcow2State } from './state.ts';
@@ -17,7 +17,8 @@ export class L2Count {
   fragmented = 0;
 }
 
-const repairEntry = 'the entry would be cleared or corrected';
+/** The one entry that a repair changes: it has no data. All others are left: nobody knows what they meant. */
+const repairPreallocated = 'the entry would become plain zeroes: it holds no data';
 const overflowHint =
   'Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a clean copy if the image cannot be opened for writing';
 
@@ -62,7 +63,7 @@ export class L2Scan {
       const place = `offset 0x${shown} size 0x${length.toString(16)}`;
       const text = `ERROR: counting reference for region exceeding the end of the file by one cluster or more: ${place}`;
       this.reported++;
-      yield corruption('beyond-file', text, where, repairEntry);
+      yield corruption('beyond-file', text, where);
       return;
     }
     const last = Math.floor((offset + length - 1) / clusterSize);
@@ -200,9 +201,9 @@ export class L2Scan {
     const zeroParts = extendedL2 ? (halves[index * stride + 2] ?? 0) : 0;
     const allocatedParts = extendedL2 ? (halves[index * stride + 3] ?? 0) : 0;
     const where: Where = { file: this.#storage.name, offset: at, field: 'L2 entry' };
-    const report = (code: string, text: string): Finding => {
+    const report = (code: string, text: string, repair: Repair = null): Finding => {
       this.reported++;
-      return corruption(code, text, where, repairEntry);
+      return corruption(code, text, where, repair);
     };
     if ((high & entry.compressed) !== 0) {
       yield* this.#packedEntry(high, low, index, (zeroParts | allocatedParts) !== 0, report, count);
@@ -230,6 +231,7 @@ export class L2Scan {
       const finding = report(
         'data-unaligned',
         `ERROR offset=${hexNumber(offset)}: ${what} is not properly aligned; L2 entry corrupted.`,
+        data ? null : repairPreallocated,
       );
       if (!data && this.#fixer !== null) {
         yield mended(finding);

@@ -25,12 +25,20 @@ export class L2Tables {
     let table = this.dirty.get(offset) ?? this.#clean.get(offset);
     if (table === null) {
       const { storage, layout } = this.#state;
-      table = loadTable(storage, offset, layout.clusterSize / 8, 'L2 table');
+      const beyond = this.entriesInFile(offset) > 0 && this.#state.lenient ? 'zero' : 'refuse';
+      table = loadTable(storage, offset, layout.clusterSize / 8, 'L2 table', beyond);
       this.#clean.put(offset, table);
     }
     this.#lastOffset = offset;
     this.#last = table;
     return table;
+  }
+
+  /** Entries of the table at `offset` that lie in the file. */
+  entriesInFile(offset: number): number {
+    const { storage, layout } = this.#state;
+    const bytes = Math.max(0, Math.min(layout.clusterSize, storage.size - offset));
+    return Math.floor(bytes / layout.l2EntrySize);
   }
 
   /** `table` stands at `offset` from now on and has to be written there. */

@@ -1,5 +1,6 @@
 // Where guest bytes lie in a qcow2 image: L1 and L2 entries turned into mappings, neighbours merged.
 import type { Mapping } from '../../block/node.ts';
+import { mapDamaged } from '../../block/unreadable.ts';
 import type { GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import { answerEmpty, notStored, packedMapping, skipUnallocated, stored, type View } from './answers.ts';
@@ -12,6 +13,11 @@ import { mapSubclusters } from './subcluster-mapping.ts';
  * Throws `qcow2/l2-offset`, `qcow2/cluster-offset`, `qcow2/reserved-bits` and others for damaged tables, `qcow2/encrypted`.
  */
 export function mapRange(view: View, range: GuestRange): Mapping {
+  const { damage } = view;
+  return damage === null ? mapSound(view, range) : mapDamaged(range, damage, (known) => mapSound(view, known));
+}
+
+function mapSound(view: View, range: GuestRange): Mapping {
   const { state, l1 } = view;
   if (state.encrypted && state.cipher === null) {
     throw new ImageError('qcow2/encrypted', { method: state.cryptName }, { file: state.storage.name });
@@ -25,9 +31,34 @@ export function mapRange(view: View, range: GuestRange): Mapping {
   if (offset === 0) return notStored(view, range, skipUnallocated(view, index, range, 0));
   const table = view.tables.get(offset);
   const most = Math.min(range.length, l2Coverage - inTable);
+  if (state.lenient) return mapAsFarAs(view, range, table, offset, inTable, most);
   return state.layout.extendedL2
     ? mapSubclusters(view, range, table, offset, inTable, most)
     : mapClusters(view, range, table, offset, inTable, most);
+}
+
+/** The same with a table that the file may have the start of only. */
+function mapAsFarAs(
+  view: View,
+  { start, length }: GuestRange,
+  table: Uint32Array,
+  offset: number,
+  inTable: number,
+  most: number,
+): Mapping {
+  const { state, tables } = view;
+  const { clusterSize, l2Entries, extendedL2 } = state.layout;
+  const entries = tables.entriesInFile(offset);
+  if (inTable >= entries * clusterSize) {
+    const detail = { table: 'L2 table', length: clusterSize, offset, size: state.storage.size };
+    const where = { file: state.storage.name, offset, field: 'L2 table' };
+    throw new ImageError('qcow2/table-beyond-file', detail, where);
+  }
+  const reach = Math.min(most, entries * clusterSize - inTable);
+  const range = { start, length: entries < l2Entries ? reach : length };
+  return extendedL2
+    ? mapSubclusters(view, range, table, offset, inTable, reach)
+    : mapClusters(view, range, table, offset, inTable, reach);
 }
 
 function mapClusters(

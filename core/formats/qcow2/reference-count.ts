@@ -37,8 +37,6 @@ export interface References {
   readonly suspicious: boolean;
 }
 
-const repairEntry = 'the entry would be cleared or corrected';
-
 /**
  * One run over everything in an image that refers to host clusters, in the order of qemu-img's check. Iterate `run` to its end, then
  * read `references`. Memory is bounded by `ClusterCounts`.
@@ -191,7 +189,7 @@ export class ReferenceCount {
     if ((high & entry.l1ReservedHigh) !== 0 || (low & entry.l1ReservedLow) !== 0) {
       this.#suspicious = true;
       const text = `ERROR found L1 entry with reserved bits set: ${hexEntry(high, low)}`;
-      yield corruption('l1-reserved', text, where, repairEntry);
+      yield corruption('l1-reserved', text, where);
     }
     const offset = entryOffset(high, low);
     const cluster = offset / layout.clusterSize;
@@ -199,7 +197,7 @@ export class ReferenceCount {
     if (!Number.isInteger(cluster)) {
       this.#suspicious = true;
       const text = `ERROR l2_offset=${offset.toString(16)}: Table is not cluster aligned; L1 entry corrupted`;
-      yield corruption('l2-unaligned', text, where, repairEntry);
+      yield corruption('l2-unaligned', text, where);
       this.#rescanned += layout.l2Entries;
       if (this.#rescanned > rescannedEntries) this.#giveUp('many L1 entries are not aligned to clusters');
       yield* this.#l2(offset, piece, index, active);

@@ -16,6 +16,8 @@ export class Qcow2State {
   /** Another one only when the width of the refcounts is amended. */
   layout: Layout;
   readonly forRepair: boolean;
+  /** Opened to look at what may be damaged: a table that reaches beyond the end of the file is read as far as it goes. */
+  readonly lenient: boolean;
   /** The external data file; null until it is opened, and where guest clusters lie in the image itself. */
   dataFile: Storage | null = null;
   /** Opens the external data file when guest data is first asked for: who only asks for facts does not need it. */
@@ -38,6 +40,7 @@ export class Qcow2State {
     this.header = header;
     this.layout = layout;
     this.forRepair = options.forRepair;
+    this.lenient = options.lenient !== undefined;
     this.tables = new L2Tables(this);
     const { l1_table_offset, l1_size } = header.fields;
     const beyond = options.forRepair ? 'zero' : 'refuse';

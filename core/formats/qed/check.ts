@@ -11,8 +11,6 @@ const pieceEntries = 8192;
 const pageClusters = 32768;
 const mostClusters = 0x7fff_ffff;
 
-const repairEntry = 'the entry would be cleared';
-
 /** A set of cluster numbers, in pages. */
 export class ClusterSet {
   readonly #pages = new Map<number, Uint32Array>();
@@ -134,7 +132,7 @@ export class QedWalk {
     for (let index = 0; index < count; index++) {
       const cluster = offset / clusterSize + index;
       if (!this.used.add(cluster)) {
-        yield damage('shared', `ERROR cluster ${cluster} is referenced more than once`, where, null);
+        yield damage('shared', `ERROR cluster ${cluster} is referenced more than once`, where);
       }
     }
   }
@@ -146,8 +144,8 @@ function entryAt(view: DataView, index: number): number {
 
 const hex = (value: number): string => `0x${BigInt(value).toString(16)}`;
 
-function damage(code: string, text: string, where: Where, repair: string | null = repairEntry): Finding {
-  return { code: `qed/${code}`, severity: 'corruption', text, where, count: 1, repair };
+function damage(code: string, text: string, where: Where): Finding {
+  return { code: `qed/${code}`, severity: 'corruption', text, where, count: 1, repair: null };
 }
 
 /** Checks the image. Throws `qed/too-many-clusters`, `storage/*`, `request/cancelled`. */

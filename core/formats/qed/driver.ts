@@ -16,11 +16,11 @@ function openQed(storage: Storage, request: OpenRequest): BlockNode {
   try {
     for (const name of Object.keys(request.runtime)) throw new ImageError('request/invalid-option', { name });
     if (request.writable) throw new ImageError('format/read-only', { format: 'qed' }, { file: storage.name });
-    const parsed = readHeader(storage);
+    const parsed = readHeader(storage, request.lenient === 'open');
     const reference = readBacking(storage, parsed.header, parsed.layout);
     const follow = request.withBacking && reference !== null;
     const node = follow ? request.gate.openImage({ from: storage.name, ...reference }) : null;
-    return new QedNode(storage, parsed, { reference, node });
+    return new QedNode(storage, parsed, { reference, node }, request.lenient !== undefined);
   } catch (error) {
     storage.close();
     throw error;

@@ -1,6 +1,7 @@
 // A qed image, for reading: two levels of tables, read in pieces as they are asked for.
 import type { BackingReference, BlockNode, ImageFile, Mapping } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
+import { mapDamaged, restOf, type Damage } from '../../block/unreadable.ts';
 import type { GuestRange } from '../../block/units.ts';
 import { ImageError, type Where } from '../../errors/image-error.ts';
 import { isClusterOffset, isTableOffset, layoutFor, type Layout } from './layout.ts';
@@ -11,9 +12,9 @@ const pieceEntries = 8192;
 const piecesKept = 64;
 
 /**
- * Reads and checks the header. Throws `qed/magic`, `qed/header`, `qed/features`, `bytes/truncated`, `storage/*`.
+ * Reads and checks the header; `tolerant`: the L1 table may reach beyond the end of the file. Throws `qed/magic`, `qed/header`, `qed/features`, `bytes/truncated`, `storage/*`.
  */
-export function readHeader(storage: Storage): { header: QedHeader; layout: Layout } {
+export function readHeader(storage: Storage, tolerant = false): { header: QedHeader; layout: Layout } {
   const where: Where = { file: storage.name, offset: 0 };
   const bytes = new Uint8Array(Math.min(qedHeader.size, storage.size));
   storage.readAt(bytes, 0);
@@ -34,7 +35,7 @@ export function readHeader(storage: Storage): { header: QedHeader; layout: Layou
   if (header.image_size % 512 !== 0 || header.image_size > largest) {
     refuse('image_size', header.image_size, `a multiple of 512 up to ${largest}`);
   }
-  if (!isTableOffset(layout, header.l1_table_offset, storage.size)) {
+  if (!isTableOffset(layout, header.l1_table_offset, tolerant ? Infinity : storage.size)) {
     refuse('l1_table_offset', header.l1_table_offset, 'the offset of a table within the file');
   }
   return { header, layout };
@@ -71,6 +72,8 @@ export class QedNode implements BlockNode {
   readonly layout: Layout;
   readonly reference: BackingReference | null;
   readonly #pieces = new Map<number, DataView>();
+  /** Null: it was not opened leniently. */
+  readonly #damage: Damage | null;
   #closed = false;
 
   constructor(
@@ -80,6 +83,7 @@ export class QedNode implements BlockNode {
       reference: BackingReference | null;
       node: BlockNode | null;
     },
+    lenient = false,
   ) {
     this.storage = storage;
     this.name = storage.name;
@@ -90,10 +94,31 @@ export class QedNode implements BlockNode {
     this.reference = below.reference;
     this.backing = below.node;
     this.files = [{ role: 'file', format: 'file', storage }];
+    this.#damage = lenient ? this.#damageOf() : null;
   }
 
   /** Throws `qed/table-offset`, `qed/cluster-offset`, `storage/*`. */
   map(range: GuestRange): Mapping {
+    const damage = this.#damage;
+    return damage === null ? this.#mapSound(range) : mapDamaged(range, damage, (known) => this.#mapSound(known));
+  }
+
+  /** What is known of an image whose tables may not lie in the file. */
+  #damageOf(): Damage {
+    const { l2Coverage, clusterSize, tableEntries } = this.layout;
+    const { l1_table_offset: found } = this.header;
+    const inFile = Math.floor(Math.max(0, this.storage.size - found) / 8);
+    const isShort = inFile < Math.min(tableEntries, Math.ceil(this.size / l2Coverage));
+    const detail = { field: 'l1_table_offset', found, allowed: 'the offset of a table within the file' };
+    const where = { file: this.name, offset: qedHeader.fields.l1_table_offset.offset, field: 'l1_table_offset' };
+    return {
+      known: isShort ? inFile * l2Coverage : Infinity,
+      beyond: isShort ? new ImageError('qed/header', detail, where) : null,
+      reach: (start, { code }) => restOf(code === 'qed/table-offset' ? l2Coverage : clusterSize, start),
+    };
+  }
+
+  #mapSound(range: GuestRange): Mapping {
     const { clusterSize, l2Coverage } = this.layout;
     const index = Math.floor(range.start / l2Coverage);
     const within = range.start - index * l2Coverage;

@@ -1,6 +1,7 @@
 // A VDI, read: which block is where in the file, which is zero, and which is left to the parent.
 import type { BlockNode, ImageFile, Mapping } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
+import { mapDamaged, type Damage } from '../../block/unreadable.ts';
 import { alignUp, type GuestRange, type HostOffset } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { OpenGate } from '../driver.ts';
@@ -37,9 +38,12 @@ export class VdiNode implements BlockNode {
   header: VdiHeader;
   head: Uint8Array;
   readonly blockMap: BlockMap;
+  readonly #damage: Damage | null;
   #closed = false;
 
-  constructor(parts: VdiParts) {
+  /** `damage` null: it was not opened leniently. */
+  constructor(parts: VdiParts, damage: Damage | null = null) {
+    this.#damage = damage;
     this.storage = parts.storage;
     this.name = parts.storage.name;
     this.files = [{ role: 'file', format: 'file', storage: parts.storage }];
@@ -70,6 +74,11 @@ export class VdiNode implements BlockNode {
   }
 
   map(range: GuestRange): Mapping {
+    const damage = this.#damage;
+    return damage === null ? this.#mapSound(range) : mapDamaged(range, damage, (known) => this.#mapSound(known));
+  }
+
+  #mapSound(range: GuestRange): Mapping {
     const { blockSize } = this;
     const block = Math.floor(range.start / blockSize);
     const within = range.start - block * blockSize;
@@ -85,9 +94,12 @@ export class VdiNode implements BlockNode {
     return this.#stored(block, within, Math.min(range.length, blocks * blockSize - within));
   }
 
-  #stored(block: number, within: number, length: number): Mapping {
+  #stored(block: number, within: number, wanted: number): Mapping {
     const { storage } = this;
     const offset = this.placeOf(this.blockMap.get(block)) + within;
+    // Who looks at what may be damaged is shown what the file has of it.
+    const inFile = this.#damage === null ? wanted : Math.max(1, storage.size - offset);
+    const length = Math.min(wanted, inFile);
     if (offset + length > storage.size) {
       const where = { file: this.name, offset: this.blockMap.offset + 4 * block, field: `block map[${block}]` };
       throw new ImageError('vdi/truncated', { block, found: offset + length, allowed: storage.size }, where);

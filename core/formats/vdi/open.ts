@@ -1,5 +1,6 @@
 // Opening a VDI: the header, the block map, the parent.
 import type { Storage } from '../../block/storage.ts';
+import { restOf, type Damage } from '../../block/unreadable.ts';
 import { alignUp } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { OpenRequest } from '../driver.ts';
@@ -20,7 +21,7 @@ export function openVdi(storage: Storage, request: OpenRequest): VdiNode {
     const header = readHeader(first, storage.name);
     checkHeader(header, storage.name);
     const head = first.subarray(0, headerEnd(header));
-    const map = placeMap(header, storage);
+    const map = placeMap(header, storage, request.lenient === 'open');
     const parent = isDifferencing(header) ? findParent(header, storage, request) : null;
     return nodeFor({ storage, header, head, map, parent, gate: request.gate }, request);
   } catch (error) {
@@ -30,7 +31,7 @@ export function openVdi(storage: Storage, request: OpenRequest): VdiNode {
 }
 
 function nodeFor(parts: VdiParts, request: OpenRequest): VdiNode {
-  if (!request.writable) return new VdiNode(parts);
+  if (!request.writable) return new VdiNode(parts, request.lenient === undefined ? null : damageOf(parts));
   if (request.forRepair) return onlyForRepair(new VdiNode(parts), parts.storage);
   try {
     return new WritableVdiNode(parts);
@@ -40,14 +41,28 @@ function nodeFor(parts: VdiParts, request: OpenRequest): VdiNode {
   }
 }
 
-function placeMap(header: VdiHeader, storage: Storage): BlockMap {
+function placeMap(header: VdiHeader, storage: Storage, tolerant: boolean): BlockMap {
   const { offset_blocks: offset, disk_size, block_size } = header.values;
   const entries = Math.ceil(alignUp(disk_size, sectorSize) / block_size);
-  if (offset + 4 * entries > storage.size) {
-    const where = { file: storage.name, offset: fieldOffset(header, 'offset_blocks'), field: 'offset_blocks' };
-    throw new ImageError('vdi/map-place', { length: 4 * entries, found: offset, allowed: storage.size }, where);
-  }
+  if (offset + 4 * entries > storage.size && !tolerant) throw mapFault(header, entries, storage);
   return new BlockMap(storage, offset, entries);
+}
+
+function mapFault(header: VdiHeader, entries: number, storage: Storage): ImageError {
+  const where = { file: storage.name, offset: fieldOffset(header, 'offset_blocks'), field: 'offset_blocks' };
+  const detail = { length: 4 * entries, found: header.values.offset_blocks, allowed: storage.size };
+  return new ImageError('vdi/map-place', detail, where);
+}
+
+/** What is known of a disk whose map or blocks may not lie in the file. */
+function damageOf({ header, map, storage }: VdiParts): Damage {
+  const { block_size } = header.values;
+  const inFile = Math.floor(Math.max(0, storage.size - map.offset) / 4);
+  return {
+    known: inFile * block_size,
+    beyond: inFile < map.entries ? mapFault(header, map.entries, storage) : null,
+    reach: (start) => restOf(block_size, start),
+  };
 }
 
 function findParent(header: VdiHeader, storage: Storage, request: OpenRequest): FoundParent | null {

@@ -13,7 +13,7 @@ function hostOffset(range: GuestRange): HostOffset {
 }
 
 export class FixedNode extends VhdNode {
-  map(range: GuestRange): Mapping {
+  protected mapSound(range: GuestRange): Mapping {
     const { storage } = this;
     const offset = hostOffset(range);
     const extent = storage.extentAt(offset, range.length);

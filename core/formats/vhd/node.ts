@@ -1,6 +1,7 @@
 // A dynamic or differencing disk, read: which block is where in the file, and what is left to the parent.
 import type { BlockNode, ImageFile, Mapping } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
+import { mapDamaged, type Damage } from '../../block/unreadable.ts';
 import type { GuestRange, HostOffset } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { OpenGate } from '../driver.ts';
@@ -34,6 +35,8 @@ export abstract class VhdNode implements BlockNode {
   footer: Footer;
   /** Where the footer was found that is believed. */
   readonly footerPlace: 'start' | 'end';
+  /** Null: it was not opened leniently. */
+  damage: Damage | null = null;
   #closed = false;
 
   constructor(parts: VhdParts) {
@@ -47,7 +50,13 @@ export abstract class VhdNode implements BlockNode {
     this.footerPlace = parts.footer.place;
   }
 
-  abstract map(range: GuestRange): Mapping;
+  map(range: GuestRange): Mapping {
+    const { damage } = this;
+    return damage === null ? this.mapSound(range) : mapDamaged(range, damage, (known) => this.mapSound(known));
+  }
+
+  /** Throws `vhd/truncated`. */
+  protected abstract mapSound(range: GuestRange): Mapping;
 
   close(): void {
     if (this.#closed) return;
@@ -96,7 +105,7 @@ export class DynamicNode extends VhdNode {
     return this.footer.disk_type === diskType.differencing;
   }
 
-  map(range: GuestRange): Mapping {
+  protected mapSound(range: GuestRange): Mapping {
     const { blockSize, bitmapSize } = this.layout;
     const block = Math.floor(range.start / blockSize);
     const within = range.start - block * blockSize;
@@ -105,8 +114,10 @@ export class DynamicNode extends VhdNode {
       const blocks = this.table.freeRun(block, Math.ceil((within + range.length) / blockSize));
       return this.#absent(range.start, Math.min(range.length, blocks * blockSize - within));
     }
-    const room = this.roomOf(block, entry);
-    let length = Math.min(range.length, blockSize - within);
+    // Who looks at what may be damaged is shown what the file has of a block.
+    const inFile = this.storage.size - roomAt(entry) - bitmapSize - within;
+    const room = this.damage !== null && inFile > 0 ? roomAt(entry) : this.roomOf(block, entry);
+    let length = Math.min(range.length, blockSize - within, inFile);
     const offset = room + bitmapSize + within;
     // The bitmap of a dynamic disk tells nothing that its data do not: readers of the field pass it over.
     if (!this.differencing) return { kind: 'data', length, storage: this.storage, offset, writable: true };

@@ -1,7 +1,7 @@
 // Opening a VHD: the footer, the header of a dynamic disk, the BAT, the parent.
 import type { BlockNode } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
-import { UnreadableNode } from '../../block/unreadable.ts';
+import { restOf, UnreadableNode, type Damage } from '../../block/unreadable.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { OpenRequest } from '../driver.ts';
 import { onlyForRepair } from '../repair-only.ts';
@@ -65,15 +65,22 @@ function openFixed(parts: VhdParts, request: OpenRequest): FixedNode {
       { file: storage.name, field: 'current_size' },
     );
   }
-  const held = { ...parts, size: Math.min(size, footer.offset) };
-  return request.writable ? new WritableFixedNode(held) : new FixedNode(held);
+  // Of a disk that was cut short the rest is not known, if it is only looked at.
+  const held = { ...parts, size: request.lenient === 'open' ? size : Math.min(size, footer.offset) };
+  if (request.writable) return new WritableFixedNode(held);
+  const node = new FixedNode(held);
+  if (request.lenient !== 'open' || size <= footer.offset) return node;
+  const where = { file: storage.name, field: 'current_size' };
+  const beyond = new ImageError('vhd/fixed-short', { size, found: footer.offset }, where);
+  node.damage = { known: footer.offset, beyond, reach: () => 1 };
+  return node;
 }
 
 function openDynamic(parts: VhdParts, footers: Footers, request: OpenRequest): DynamicNode {
   const { storage, footer, size } = parts;
   const { headerOffset, headerBytes, header } = readHeader(storage, footer, request.forRepair);
   const layout = readLayout(header, headerOffset, storage);
-  const table = readTable(header, headerOffset, layout, size, storage);
+  const table = readTable(header, headerOffset, layout, size, storage, request.lenient === 'open');
   if (!request.forRepair) requireRooms(table, layout, storage);
   const differencing = footer.values.disk_type === diskType.differencing;
   const locators = readLocators(headerBytes, storage);
@@ -86,6 +93,7 @@ function openDynamic(parts: VhdParts, footers: Footers, request: OpenRequest): D
   const all: DynamicParts = { ...parts, headerOffset, headerBytes, header, layout, table, locators, backing, gate };
   try {
     const node = new DynamicNode(all);
+    if (request.lenient !== undefined) node.damage = damageOf(all);
     if (!request.writable) return node;
     if (request.forRepair) return onlyForRepair(node, node.storage);
     const { end, missing } = firstFree(node, footers);
@@ -166,6 +174,7 @@ function readTable(
   layout: Layout,
   size: number,
   storage: Storage,
+  tolerant: boolean,
 ): BlockTable {
   const where = { file: storage.name, offset: headerOffset, field: 'max_table_entries' };
   const entries = blockCount(size, layout.blockSize);
@@ -173,11 +182,24 @@ function readTable(
     throw new ImageError('vhd/table-small', { found: header.max_table_entries, allowed: entries }, where);
   }
   if (entries > largestTable) throw new ImageError('vhd/table-large', { found: entries, allowed: largestTable }, where);
-  if (header.table_offset + entries * 4 > storage.size) {
-    const detail = { found: header.table_offset, allowed: storage.size };
-    throw new ImageError('vhd/table-place', detail, { ...where, field: 'table_offset' });
+  if (header.table_offset + entries * 4 > storage.size && !tolerant) {
+    throw tableFault(header.table_offset, headerOffset, storage);
   }
   return BlockTable.read(storage, header.table_offset, entries);
+}
+
+function tableFault(found: number, headerOffset: number, storage: Storage): ImageError {
+  const where = { file: storage.name, offset: headerOffset, field: 'table_offset' };
+  return new ImageError('vhd/table-place', { found, allowed: storage.size }, where);
+}
+
+/** What is known of a disk whose table or blocks may not lie in the file. */
+function damageOf({ table, layout, headerOffset, storage }: DynamicParts): Damage {
+  return {
+    known: table.inFile * layout.blockSize,
+    beyond: table.inFile < table.entries ? tableFault(table.offset, headerOffset, storage) : null,
+    reach: (start) => restOf(layout.blockSize, start),
+  };
 }
 
 /** Throws `vhd/truncated` when a block lies outside of the file. */

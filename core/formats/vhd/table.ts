@@ -12,23 +12,26 @@ const page = 4 * KiB;
 export class BlockTable {
   offset: HostOffset;
   entries: number;
+  /** Entries that lie in the file; all but in a damaged image that is looked at. */
+  readonly inFile: number;
   #bytes: Uint8Array;
   #view: DataView;
   readonly #dirty = new Set<number>();
 
-  private constructor(offset: HostOffset, entries: number, bytes: Uint8Array) {
+  private constructor(offset: HostOffset, entries: number, inFile: number, bytes: Uint8Array) {
     this.offset = offset;
     this.entries = entries;
+    this.inFile = inFile;
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 
-  /** Reads `entries` entries; the caller has checked that they fit the file and `largestTable`. Throws `storage/*`. */
+  /** Reads `entries` entries, as far as the file has them; the caller has checked that they fit `largestTable`. Throws `storage/*`. */
   static read(storage: Storage, offset: HostOffset, entries: number): BlockTable {
     const bytes = new Uint8Array(tableLength(entries)).fill(0xff);
-    const held = Math.min(bytes.length, storage.size - offset);
-    storage.readAt(bytes.subarray(0, Math.max(held, entries * 4)), offset);
-    return new BlockTable(offset, entries, bytes);
+    const held = Math.max(0, Math.min(bytes.length, storage.size - offset));
+    if (held > 0) storage.readAt(bytes.subarray(0, held), offset);
+    return new BlockTable(offset, entries, Math.min(entries, Math.floor(held / 4)), bytes);
   }
 
   get(block: number): number {

@@ -67,11 +67,10 @@ function openVhdx(storage: Storage, request: OpenRequest): BlockNode {
   let parent: BlockNode | null = null;
   try {
     for (const name of Object.keys(request.runtime)) throw new ImageError('request/invalid-option', { name });
-    const image = readImage(storage, request.writable);
+    const image = readImage(storage, request.writable, request.lenient === 'open');
     if (image.locator !== null && request.withBacking) parent = parentOf(storage.name, image.locator, request);
-    return request.writable
-      ? new WritableVhdxNode(image, parent, request.gate)
-      : new VhdxNode(image, parent, request.gate);
+    if (request.writable) return new WritableVhdxNode(image, parent, request.gate);
+    return new VhdxNode(image, parent, request.gate, request.lenient !== undefined);
   } catch (error) {
     parent?.close();
     storage.close();

@@ -33,9 +33,9 @@ export interface VhdxImage {
 
 /**
  * Reads `file`. Opened for writing, a log is replayed on the disk first and then cleared; otherwise in memory.
- * Throws `vhdx/*`, `bytes/limit`, `storage/*`.
+ * `tolerant`: a BAT that reaches beyond the end of the file is no reason to refuse it. Throws `vhdx/*`, `bytes/limit`, `storage/*`.
  */
-export function readImage(file: Storage, writable: boolean): VhdxImage {
+export function readImage(file: Storage, writable: boolean, tolerant = false): VhdxImage {
   let section = readHeaderSection(file);
   const pending = activeSequence(file, section.header);
   const emptyLog = pending === null && hasLog(section.header);
@@ -47,7 +47,7 @@ export function readImage(file: Storage, writable: boolean): VhdxImage {
     section = readHeaderSection(file);
   }
   const storage = replayed ?? file;
-  const table = readRegionTable(storage, section.header);
+  const table = readRegionTable(storage, section.header, tolerant);
   const metadata = readMetadata(storage, table.metadata);
   const geometry: Geometry = metadata;
   const entries = batEntries(geometry, metadata.hasParent);

@@ -1,12 +1,13 @@
 // An open VHDX: from guest offsets to blocks, bitmaps and the layer below.
 import type { BlockNode, ImageFile, Mapping } from '../../block/node.ts';
 import type { Storage } from '../../block/storage.ts';
+import { mapDamaged, restOf, type Damage } from '../../block/unreadable.ts';
 import { KiB, type GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import { BlockTable, checkedPlace, SectorBitmap } from './block-table.ts';
 import type { VhdxImage } from './image.ts';
 import type { OpenGate } from '../driver.ts';
-import { chunkRatio, type Geometry } from './layout.ts';
+import { blockCount, chunkRatio, type Geometry } from './layout.ts';
 import { Pages } from './pages.ts';
 import type { ParentLocator } from './parent-locator.ts';
 import { registerIdentity } from './parent.ts';
@@ -30,9 +31,11 @@ export class VhdxNode implements BlockNode {
   protected disk: Geometry;
   protected parent: BlockNode | null;
   protected parentLocator: ParentLocator | null;
+  readonly #damage: Damage | null;
   #closed = false;
 
-  constructor(image: VhdxImage, parent: BlockNode | null, gate: OpenGate) {
+  /** `lenient`: as in `OpenRequest`. */
+  constructor(image: VhdxImage, parent: BlockNode | null, gate: OpenGate, lenient = false) {
     this.image = image;
     this.gate = gate;
     this.name = image.file.name;
@@ -43,6 +46,7 @@ export class VhdxNode implements BlockNode {
     this.parent = parent;
     this.parentLocator = image.locator;
     registerIdentity(image.file, () => this.dataWriteGuid);
+    this.#damage = lenient ? damageOf(image, this.table) : null;
   }
 
   get size(): number {
@@ -68,6 +72,11 @@ export class VhdxNode implements BlockNode {
   }
 
   map(range: GuestRange): Mapping {
+    const damage = this.#damage;
+    return damage === null ? this.#mapSound(range) : mapDamaged(range, damage, (known) => this.#mapSound(known));
+  }
+
+  #mapSound(range: GuestRange): Mapping {
     const { blockSize } = this.disk;
     const block = Math.floor(range.start / blockSize);
     const within = range.start - block * blockSize;
@@ -188,6 +197,22 @@ export class VhdxNode implements BlockNode {
     }
     return reach;
   }
+}
+
+/** What is known of a disk whose BAT or blocks may not lie in the file. */
+function damageOf({ file, geometry, table: { bat } }: VhdxImage, { ratio }: BlockTable): Damage {
+  const { blockSize } = geometry;
+  const inFile = Math.floor(Math.max(0, Math.min(bat.length, file.size - bat.offset)) / 8);
+  // The entry of a bitmap block stands behind those of each chunk.
+  const chunks = Math.floor(inFile / (ratio + 1));
+  const blocks = chunks * ratio + Math.min(ratio, inFile - chunks * (ratio + 1));
+  const reason = 'reaches beyond the end of the file';
+  const detail = { name: bat.name, offset: bat.offset, length: bat.length, reason };
+  return {
+    known: blocks * blockSize,
+    beyond: blocks < blockCount(geometry) ? new ImageError('vhdx/region-place', detail, { file: file.name }) : null,
+    reach: (start) => restOf(blockSize, start),
+  };
 }
 
 /** States that read as zeroes whatever is below. */

@@ -39,9 +39,9 @@ const names: Record<string, string> = { [batRegion]: 'BAT', [metadataRegion]: 'm
 
 /**
  * Reads the region table; the second copy stands in for a damaged first one. Throws `vhdx/region-*`. Regions lie in whole MiB inside
- * the file, over nothing else.
+ * the file, over nothing else; `tolerant`: the BAT may reach beyond its end.
  */
-export function readRegionTable(storage: Storage, header: Header): RegionTable {
+export function readRegionTable(storage: Storage, header: Header, tolerant = false): RegionTable {
   const copies = regionTableOffsets.map((offset) => readCopy(storage, offset)) as [
     Uint8Array | null,
     Uint8Array | null,
@@ -51,7 +51,7 @@ export function readRegionTable(storage: Storage, header: Header): RegionTable {
   const where = { file: storage.name, offset: tableOffset };
   if (bytes === null) throw new ImageError('vhdx/region-table', {}, where);
   const regions = parseEntries(bytes, where);
-  checkPlaces(storage, header, regions, where);
+  checkPlaces(storage, header, regions, where, tolerant);
   const find = (guid: string): FileRegion => {
     const region = regions.find((candidate) => candidate.guid === guid);
     if (region === undefined) throw new ImageError('vhdx/region-missing', { name: names[guid] ?? guid }, where);
@@ -112,6 +112,7 @@ function checkPlaces(
   header: Header,
   regions: readonly FileRegion[],
   where: { file: string; offset: number },
+  tolerant: boolean,
 ): void {
   for (const region of regions) {
     const refuse = (reason: string): never => {
@@ -122,7 +123,7 @@ function checkPlaces(
       refuse('is not in whole MB');
     }
     if (region.offset < headerSectionLength) refuse('lies in the header section');
-    const known = names[region.guid] !== undefined;
+    const known = names[region.guid] !== undefined && !(tolerant && region.guid === batRegion);
     if (known && region.offset + region.length > storage.size) refuse('reaches beyond the end of the file');
   }
   const log = { name: 'log', offset: header.LogOffset, length: header.LogLength };

@@ -21,6 +21,8 @@ export interface TableSource {
   entryOffsetOf(table: number): HostOffset;
   /** What stands between these offsets, where no table may be; null: nothing. */
   overlap(start: HostOffset, end: HostOffset): string | null;
+  /** Why the directory's own entry for a table cannot be read; null: it can. Absent: all can. */
+  faultOf?(table: number): ImageError | null;
   /** Eight-byte entries to sectors. Throws for entries that are invalid. Absent: little-endian sector numbers of 32 bits. */
   decode?(bytes: Uint8Array, into: Entries): void;
 }
@@ -102,9 +104,9 @@ export class GrainTables {
    */
   get(table: number): Entries | null {
     const { group, index } = this.#groupOf(table);
-    if (this.source.offsetOf(table) === 0 && !group.dirty.has(index)) return null;
     const fault = group.faults.get(index);
     if (fault !== undefined) throw fault;
+    if (this.source.offsetOf(table) === 0 && !group.dirty.has(index)) return null;
     return this.#slice(group, index);
   }
 
@@ -219,6 +221,12 @@ export class GrainTables {
     const group: Group = { entries, faults: new Map(), dirty: new Set() };
     let index = 0;
     while (index < count) {
+      const lost = source.faultOf?.(first + index) ?? null;
+      if (lost !== null) {
+        group.faults.set(index, lost);
+        index++;
+        continue;
+      }
       const offset = source.offsetOf(first + index);
       if (offset === 0) {
         index++;

@@ -10,6 +10,7 @@ import type {
   Preallocation,
   WritableNode,
 } from '../../block/node.ts';
+import { mapDamaged, restOf, type Damage } from '../../block/unreadable.ts';
 import { type GuestOffset, type GuestRange } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
 import type { OpenGate } from '../driver.ts';
@@ -53,9 +54,12 @@ export class VmdkNode implements BlockNode {
   descriptor: Descriptor;
   /** Guest offset where each extent starts. */
   starts: Float64Array;
+  readonly #lenient: boolean;
   #closed = false;
 
-  constructor(opened: OpenedVmdk) {
+  /** `lenient`: as in `OpenRequest`. */
+  constructor(opened: OpenedVmdk, lenient = false) {
+    this.#lenient = lenient;
     this.name = opened.name;
     this.files = opened.files;
     this.extents = opened.extents;
@@ -79,6 +83,14 @@ export class VmdkNode implements BlockNode {
   }
 
   map(range: GuestRange): Mapping {
+    if (!this.#lenient) return this.#mapSound(range);
+    const { extent, within, length } = this.find(range);
+    return mapDamaged({ start: range.start, length }, damageOf(extent, range.start - within), (known) =>
+      this.#mapSound(known),
+    );
+  }
+
+  #mapSound(range: GuestRange): Mapping {
     const { extent, within, length } = this.find(range);
     const answer = answerOf(extent, within, length);
     switch (answer.kind) {
@@ -125,6 +137,24 @@ export class VmdkNode implements BlockNode {
     for (const { storage } of this.files) storage.close();
     this.backing?.close();
   }
+}
+
+/** What is known of an extent that begins at byte `base` of the disk, and whose tables or bytes may not lie in its file. */
+function damageOf(extent: Extent, base: number): Damage {
+  if (extent.kind === 'sparse') {
+    const table = extent.grainSize * extent.entriesPerTable;
+    const reach: Damage['reach'] = (start, { code }) => {
+      const isTable = code.startsWith('vmdk/table-') || code === 'vmdk/directory-outside';
+      return restOf(isTable ? table : extent.grainSize, start - base);
+    };
+    return { known: Infinity, beyond: null, reach };
+  }
+  const inFile = extent.kind === 'flat' ? Math.max(0, extent.storage.size - extent.base) : extent.size;
+  if (extent.kind !== 'flat' || inFile >= extent.size) return { known: Infinity, beyond: null, reach: () => 1 };
+  const { storage } = extent;
+  const detail = { size: storage.size, expected: extent.base + extent.size };
+  const beyond = new ImageError('vmdk/extent-short', detail, { file: storage.name });
+  return { known: base + inFile, beyond, reach: () => 1 };
 }
 
 function startsOf(extents: readonly Extent[]): Float64Array {

@@ -30,6 +30,8 @@ export interface SparseRequest {
   /** Tells the extents of one cache apart. */
   readonly id: number;
   readonly writable: boolean;
+  /** A directory that does not lie within the file is no reason to refuse the extent; its tables cannot be read then. */
+  readonly tolerant?: boolean | undefined;
 }
 
 const fieldFaults = {
@@ -105,13 +107,13 @@ export function openHosted(request: SparseRequest, first: HostedHeader): SparseE
   const entries = header.numGTEsPerGT;
   if (entries > hostedTableEntries) throw new ImageError('vmdk/table-size', {}, where('numGTEsPerGT'));
   if (entries === 0 || header.grainSize === 0) throw new ImageError('vmdk/directory-entry', {}, where('numGTEsPerGT'));
-  if (Math.ceil(storage.size / sectorSize) < header.overHead) {
+  if (Math.ceil(storage.size / sectorSize) < header.overHead && request.tolerant !== true) {
     throw new ImageError('vmdk/truncated', { expected: header.overHead * sectorSize }, where('overHead'));
   }
   const shape = shapeOf(header.capacity, header.grainSize, entries, where);
   const { flags, rgdOffset } = header;
-  const directory = readDirectory(storage, header.gdOffset * sectorSize, shape.tables);
   const redundant = (flags & hostedFlag.redundantTable) !== 0 && rgdOffset > 0 ? rgdOffset * sectorSize : null;
+  const directory = readDirectory(storage, header.gdOffset * sectorSize, shape.tables, request.tolerant);
   const reserved: Reserved[] = [{ start: 0, end: sectorSize, what: 'header' }];
   const add = (start: HostOffset, length: number, what: string): void => {
     if (length > 0) reserved.push({ start, end: start + length, what });
@@ -161,7 +163,7 @@ export function openCowd(request: SparseRequest): SparseExtent {
     const detail = { found: header.numGDEntries, needed: shape.tables };
     throw new ImageError('vmdk/directory-short', detail, where('numGDEntries'));
   }
-  const directory = readDirectory(storage, header.gdOffset * sectorSize, shape.tables);
+  const directory = readDirectory(storage, header.gdOffset * sectorSize, shape.tables, request.tolerant);
   return build(request, {
     ...shape,
     directory,
@@ -195,18 +197,26 @@ export function shapeOf(capacity: number, grain: number, entries: number, where:
   return { size, grainSize, tables };
 }
 
-/** Reads a grain directory of 32-bit entries. Throws `vmdk/directory-outside`. */
-export function readDirectory(storage: Storage, offset: HostOffset, tables: number): Directory {
+/** Reads a grain directory of 32-bit entries, with `tolerant` as far as the file has it. Throws `vmdk/directory-outside`. */
+export function readDirectory(storage: Storage, offset: HostOffset, tables: number, tolerant = false): Directory {
   const length = tables * 4;
+  let beyond: Directory['beyond'];
   if (tables > 0 && (offset < sectorSize || offset + length > storage.size)) {
-    throw new ImageError('vmdk/directory-outside', { length, size: storage.size }, { file: storage.name, offset });
+    const fault = new ImageError(
+      'vmdk/directory-outside',
+      { length, size: storage.size },
+      { file: storage.name, offset },
+    );
+    if (!tolerant) throw fault;
+    beyond = { from: offset < sectorSize ? 0 : Math.floor(Math.max(0, storage.size - offset) / 4), fault };
   }
   const bytes = new Uint8Array(length);
-  storage.readAt(bytes, offset);
+  const there = beyond === undefined ? length : beyond.from * 4;
+  if (there > 0) storage.readAt(bytes.subarray(0, there), offset);
   const view = new DataView(bytes.buffer);
   const entries = new Uint32Array(tables);
   for (let i = 0; i < tables; i++) entries[i] = view.getUint32(4 * i, true);
-  return { offset, entries };
+  return { offset, entries, beyond };
 }
 
 interface Built extends Shape {
@@ -243,6 +253,8 @@ export function directorySource(
     entryBytes: 4,
     offsetOf: (table) => (directory.entries[table] ?? 0) * sectorSize,
     entryOffsetOf: (table) => directory.offset + 4 * table,
+    faultOf: (table) =>
+      directory.beyond !== undefined && table >= directory.beyond.from ? directory.beyond.fault : null,
     overlap: (start, end) => overlapOf(reserved, start, end),
   };
 }

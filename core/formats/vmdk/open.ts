@@ -87,7 +87,7 @@ function openParts(opening: Opening): VmdkNode {
   const writers = request.writable ? extents.map(writerFor) : null;
   const backing = openParent(storage.name, descriptor, request);
   const opened: OpenedVmdk = { ...parts, backing, gate: request.gate };
-  if (writers === null) return new VmdkNode(opened);
+  if (writers === null) return new VmdkNode(opened, request.lenient !== undefined);
   return new WritableVmdkNode(opened, {
     writers,
     keepCid: request.fresh === true || request.runtime['keep-cid'] === 'on',
@@ -101,7 +101,10 @@ function openEmbedded(opening: Opening, header: HostedHeader, descriptor: Descri
     throw new ImageError('vmdk/extent-embedded', { count: descriptor.extents.length }, { file: storage.name });
   }
   const facts = { type: '', role: 'file', line: 0, access: 'RW' } as const;
-  return openHosted({ facts, storage, cache, id: 0, writable: request.writable }, header);
+  return openHosted(
+    { facts, storage, cache, id: 0, writable: request.writable, tolerant: request.lenient === 'open' },
+    header,
+  );
 }
 
 function openListed(opening: Opening, descriptor: Descriptor): Extent[] {
@@ -146,7 +149,7 @@ function openLine(opening: Opening, line: ExtentLine, index: number): Extent {
     case 'SESPARSE': {
       const storage = openExtentFile(opening, line.name, facts.role);
       const writable = request.writable && line.access === 'RW';
-      const sparse = { facts, storage, cache, id: index, writable };
+      const sparse = { facts, storage, cache, id: index, writable, tolerant: request.lenient === 'open' };
       return line.type === 'SESPARSE' ? openSeSparse(sparse) : openSparse(sparse);
     }
     default:

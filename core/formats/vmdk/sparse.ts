@@ -33,6 +33,8 @@ export type SparseKind =
 export interface Directory {
   offset: HostOffset;
   readonly entries: Uint32Array;
+  /** The first entry that the file does not have, in a damaged image that is looked at, and why. Absent: it has all. */
+  readonly beyond?: { readonly from: number; readonly fault: ImageError } | undefined;
 }
 
 export interface SparseFacts extends ExtentFacts {
