@@ -157,6 +157,12 @@ export interface TableEntry {
 /** A byte of the guest's disk, or of a file of the image. */
 export type EntryQuestion = { readonly guest: GuestOffset } | { readonly role: string; readonly host: HostOffset };
 
+/** How often the clusters of a file are referred to, as the image itself counts it. Offsets and lengths in bytes. */
+export interface StoredCounts {
+  /** The count of the cluster at `start` (null: it cannot be read), and how far from there, at most to `end`, it is the same. */
+  run(start: HostOffset, end: HostOffset): { readonly count: number | null; readonly length: number };
+}
+
 /** One thing that a check found. `text` is the line that qemu-img prints for it, or one in its style. */
 export interface Finding {
   readonly code: string;
@@ -346,6 +352,8 @@ export interface FormatDriver {
    * Absent: the format has no tables. Throws the format's codes for damaged tables.
    */
   entriesOf?(node: BlockNode, at: EntryQuestion): readonly TableEntry[];
+  /** The counts that the image keeps of the clusters of its file `role`; null: of that file there are none. Absent: of no file. */
+  counts?(node: BlockNode, role: string): StoredCounts | null;
   check?(node: BlockNode, job: Job): Generator<Finding, CheckSummary, void>;
   /**
    * Holds what a convert will read against the checksums that come with the image; throws where they do not agree. May be left alone

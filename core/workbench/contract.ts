@@ -33,6 +33,7 @@ import type { JobNews } from './jobs/job-host.ts';
 import type { JobLine, JobRecord, MadeImage } from './jobs/job-store.ts';
 import type { WorkFacts, WorkName, WorkParams } from './jobs/works.ts';
 import { fileLayers, guestLayers, type MapLayer } from './map/classes.ts';
+import type { GuestPlaces } from './images/guest-places.ts';
 import type { MapPlace } from './map/image-map.ts';
 import type { AddedSamples } from './samples/add-samples.ts';
 import type { ShellCallInput, ShellCallName, ShellCallOutput, ShellInPage, ShellRequest } from './shell.ts';
@@ -167,12 +168,20 @@ export interface ImageSession {
   readonly info: ImageInfo | null;
   /** Bytes of the guest's disk, and of each file by its role. */
   readonly guestSize: number;
-  readonly files: readonly { readonly role: string; readonly path: string; readonly length: number }[];
+  readonly files: readonly {
+    readonly role: string;
+    readonly path: string;
+    readonly length: number;
+    /** Layers of its map. */
+    readonly layers: readonly MapLayer[];
+  }[];
   readonly depth: number;
   /** Bytes of the smallest cell of the map: of the guest's disk, of its files. */
   readonly mapUnits: { readonly guest: number; readonly file: number };
   /** The images that it reads through, itself first; of a long chain the first ones. */
   readonly layers: readonly string[];
+  /** Layers of the map of the disk that say something of it. */
+  readonly mapLayers: readonly MapLayer[];
   /** Null: it was opened whole. */
   readonly reduced: Reduced | null;
 }
@@ -287,6 +296,9 @@ export interface ComparedStep {
 
 /** Cells of the map that one call hands over at most. */
 export const mostCells = 16_384;
+
+/** Places of a file that are looked for on the disk at once. */
+export const mostPlaces = 1000;
 
 /** Images that one graph shows at most. */
 export const mostInGraph = 5000;
@@ -500,6 +512,17 @@ export const contract = {
     place: oc.input(v.strictObject({ session, view, offset })).output(output<PlaceFacts>()),
     /** The byte of the guest's disk, from `from` on, that is stored at byte `at` of the file `view`; `next`: ask again from there. */
     guestOf: oc.input(v.strictObject({ session, view, at: offset, from: offset })).output(output<Searched>()),
+    /** What of the disk, from `from` on, lies at the places `at` of the file `view`, or hangs on an entry of a table there. */
+    guestPlaces: oc
+      .input(
+        v.strictObject({
+          session,
+          view,
+          at: v.pipe(v.array(offset), v.minLength(1), v.maxLength(mostPlaces)),
+          from: offset,
+        }),
+      )
+      .output(output<GuestPlaces>()),
     map: oc
       .input(
         v.strictObject({

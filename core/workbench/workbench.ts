@@ -285,6 +285,10 @@ function makeRouter(
         ({ input, signal }) =>
           images.askUntil(signal, input.session, 'guestOf', input.view, input.at, input.from) as Promise<never>,
       ),
+      guestPlaces: sessions.guestPlaces.handler(
+        ({ input, signal }) =>
+          images.askUntil(signal, input.session, 'guestPlaces', input.view, input.at, input.from) as Promise<never>,
+      ),
       map: sessions.map.handler(async ({ input, signal }) => {
         const { session, view, layer, level, first, cells } = input;
         const asked = images.askUntil(signal, session, 'map', view, layer, { level, first, cells });

@@ -9,6 +9,7 @@ import { qcow2Bitmaps } from './bitmap-access.ts';
 import { usableBitmaps } from './bitmaps.ts';
 import { checkQcow2 } from './check.ts';
 import { compactQcow2 } from './compact.ts';
+import { qcow2Counts } from './counts.ts';
 import { createQcow2 } from './create.ts';
 import { chooseEncryption, openEncryption } from './encryption.ts';
 import { qcow2EntriesOf } from './entries-of.ts';
@@ -136,6 +137,7 @@ export const qcow2: FormatDriver = {
   startsAsZeroes,
   provisions: () => ['metadata', 'falloc', 'full'],
   facts: (node) => qcow2Facts(stateOf(node), listSnapshots(stateOf(node))),
+  counts: (node, role) => qcow2Counts(stateOf(node), role),
   check: (node, job) => checkQcow2(stateOf(node), job),
   repair: (node, what, job, tell) => repairQcow2(stateOf(node), what, job, tell),
   compact: compactQcow2,

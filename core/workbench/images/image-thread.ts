@@ -17,6 +17,7 @@ import type { MapLayer } from '../map/classes.ts';
 import { ImageMap } from '../map/image-map.ts';
 import type { Tile, TileRequest } from '../map/tile.ts';
 import { guestOf } from './guest-of.ts';
+import { guestPlaces } from './guest-places.ts';
 import { OpenImage } from './open-image.ts';
 
 export interface ImageTask {
@@ -54,6 +55,7 @@ export interface Questions {
   readonly locate: (view: string, text: string, here: number) => unknown;
   readonly place: (view: string, offset: number) => unknown;
   readonly guestOf: (role: string, host: number, from: number) => unknown;
+  readonly guestPlaces: (role: string, at: readonly number[], from: number) => unknown;
   readonly map: (view: string, layer: MapLayer, request: TileRequest) => MapAnswer;
   readonly describe: (view: string, at: number) => unknown;
   readonly snapshots: (limit: number) => unknown;
@@ -134,7 +136,10 @@ export function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTa
   };
   const mapped = (): ImageMap => {
     const { node, driver, depth } = opened();
-    return (map ??= new ImageMap(node, driver, depth, (role) => opened().regionsOf(role)));
+    return (map ??= new ImageMap(node, driver, depth, {
+      regionsOf: (role) => opened().regionsOf(role),
+      nodeOf: (view) => opened().nodeOf(view),
+    }));
   };
   return {
     async open() {
@@ -142,9 +147,20 @@ export function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTa
       const asked = { path: image.path, options: { ...options, share: true }, chain: false };
       // What it says of itself needs neither passphrase nor layers below.
       const [facts] = reduced === null || reduced.locked !== null ? await info(asked, silentJob) : [null];
-      const files = node.files.map(({ role, storage }) => ({ role, path: storage.name, length: storage.size }));
+      const files = node.files.map(({ role, storage }) => {
+        return { role, path: storage.name, length: storage.size, layers: mapped().layersOf(role) };
+      });
       const mapUnits = { guest: mapped().unitOf('guest'), file: mapped().unitOf('file') };
-      return { info: facts, guestSize: node.size, files, depth, mapUnits, layers: mapped().layers, reduced };
+      return {
+        info: facts,
+        guestSize: node.size,
+        files,
+        depth,
+        mapUnits,
+        layers: mapped().layers,
+        mapLayers: mapped().layersOf('guest'),
+        reduced,
+      };
     },
     references() {
       const { fault, ...list } = listReferences(image.path, { ...options, share: true });
@@ -155,10 +171,10 @@ export function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTa
     regions: (...args) => opened().regions(...args),
     annotations: (...args) => opened().annotations(...args),
     guestOf: (role, host, from) => guestOf(opened().node, role, host, from),
+    guestPlaces: (role, at, from) => guestPlaces(opened(), role, at, from),
     map(view, layer, request) {
-      const { node } = opened();
       const { fault, ...tile } = mapped().tile(view, layer, request);
-      const size = view === 'guest' ? node.size : (node.files.find(({ role }) => role === view)?.storage.size ?? 0);
+      const size = mapped().sizeOf(view);
       return {
         ...tile,
         size,

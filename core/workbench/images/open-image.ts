@@ -14,6 +14,7 @@ import { allDrivers } from '../../formats/registry.ts';
 import { guestRegions } from '../../guest/structures.ts';
 import { locate, namesIn } from '../../operations/locate.ts';
 import type { AnnotatedWindow, ComparedStep, PlaceFacts, RegionFacts, Searched, UnreadWindow } from '../contract.ts';
+import { isDiskView, snapshotView } from '../map/image-map.ts';
 import { RegionIndex, regionWalk, type RegionWalk } from '../map/region-index.ts';
 import { compareBack, compareStep } from './compare-step.ts';
 import { placeOf } from './place.ts';
@@ -34,8 +35,6 @@ const mostUnread = 512;
 const indicesKept = 4;
 /** Milliseconds for the sizes of all snapshots. */
 const sizesTime = 2000;
-/** What begins the name of the view of an internal snapshot; its id follows. */
-const snapshotView = 'snapshot:';
 
 /**
  * One image, open for reading. Offsets and lengths in bytes; `view` is `guest`, `snapshot:ID`, or the role of a file. Throws what
@@ -122,7 +121,7 @@ export class OpenImage {
 
   /** The offset that a place written as text means in a view. Throws `look/*`. */
   locate(view: string, text: string, here: number): number {
-    const isGuest = this.#isDisk(view);
+    const isGuest = isDiskView(view);
     const facts = this.driver.facts(this.node);
     const regions = (): Iterable<Region> => withoutPauses(this.#walk(view));
     const names = isGuest ? namesIn(noTables, this.node, regions) : namesIn(this.driver, this.node, regions);
@@ -150,13 +149,9 @@ export class OpenImage {
   }
 
   #walk(view: string): RegionWalk {
-    if (this.#plain !== null && !this.#isDisk(view)) return headRegions(this.node, this.#plain);
-    if (this.#isDisk(view)) return guestRegions(this.nodeOf(view));
+    if (this.#plain !== null && !isDiskView(view)) return headRegions(this.node, this.#plain);
+    if (isDiskView(view)) return guestRegions(this.nodeOf(view));
     return regionWalk(this.driver, this.node, this.#fileOf(view).role);
-  }
-
-  #isDisk(view: string): boolean {
-    return view === 'guest' || view.startsWith(snapshotView);
   }
 
   /** The disk that a view shows: now, or as it was in a snapshot. Throws `snapshot/not-found`. */
@@ -203,7 +198,7 @@ export class OpenImage {
     let at = from;
     let unread = 0;
     while (at + pattern.length <= size) {
-      const ahead = this.#isDisk(view) ? surveyOne(this.nodeOf(view), { start: at, length: size - at }) : null;
+      const ahead = isDiskView(view) ? surveyOne(this.nodeOf(view), { start: at, length: size - at }) : null;
       if (ahead !== null && isUnread(ahead)) {
         unread += ahead.length;
         at += ahead.length;
@@ -245,17 +240,17 @@ export class OpenImage {
 
   /** Bytes of a view. */
   sizeOf(view: string): number {
-    return this.#isDisk(view) ? this.nodeOf(view).size : this.#fileOf(view).storage.size;
+    return isDiskView(view) ? this.nodeOf(view).size : this.#fileOf(view).storage.size;
   }
 
   #read(view: string, into: Uint8Array, start: number): void {
-    if (this.#isDisk(view)) readGuest(this.nodeOf(view), into, start);
+    if (isDiskView(view)) readGuest(this.nodeOf(view), into, start);
     else this.#fileOf(view).storage.readAt(into, start);
   }
 
   /** As `#read`, as far as it goes; what could not be read. */
   #readable(view: string, into: Uint8Array, start: number): Lost[] {
-    return this.#isDisk(view)
+    return isDiskView(view)
       ? readReadable(this.nodeOf(view), into, start)
       : readStored(this.#fileOf(view).storage, into, start);
   }

@@ -1,39 +1,35 @@
 // The map of the guest's disk: a walk over all of it at a bounded number of cells, walks over details, samples while they last.
-import type { BlockNode } from '../../block/node.ts';
 import type { ImageError } from '../../errors/image-error.ts';
-import { classesOf, type GuestLayer } from './classes.ts';
-import { GuestScan } from './guest-scan.ts';
+import { classesOf, snapshotSharedClasses, type GuestLayer } from './classes.ts';
+import { GuestScan, type GuestDisk } from './guest-scan.ts';
 import { Samples } from './samples.ts';
-import { detailsKept, levelFor, scanTime, sampleTime, type Tile, type TileRequest } from './tile.ts';
-
-/** Cells of the walk over all of the disk at most: what memory it takes does not grow with the disk. */
-const wholeCells = 2 ** 17;
+import { detailsKept, levelFor, scanTime, sampleTime, wholeCells, type Tile, type TileRequest } from './tile.ts';
 
 /** The guest's disk seen as cells of `unit << level` bytes. */
 export class GuestMap {
   /** Bytes of the smallest cell. */
   readonly unit: number;
-  readonly #node: BlockNode;
-  readonly #depth: number;
+  readonly #disk: GuestDisk;
   readonly #wholeLevel: number;
   readonly #whole: GuestScan;
   readonly #samples: Samples;
   /** Walks over details, the one used last at the end. */
   readonly #details = new Map<string, GuestScan>();
 
-  constructor(node: BlockNode, depth: number, unit: number) {
+  constructor(disk: GuestDisk) {
+    const { node, unit } = disk;
     this.unit = unit;
-    this.#node = node;
-    this.#depth = depth;
+    this.#disk = disk;
     this.#wholeLevel = levelFor(node.size, unit, wholeCells);
     const cellBytes = unit * 2 ** this.#wholeLevel;
-    this.#whole = new GuestScan(node, depth, { start: 0, end: node.size, cellBytes });
-    this.#samples = new Samples(node, depth);
+    this.#whole = new GuestScan(disk, { start: 0, end: node.size, cellBytes });
+    this.#samples = new Samples(disk);
   }
 
   /** Cells of a layer. Takes a bounded time: what is not known then is estimated, and `refined` false. */
   tile(layer: GuestLayer, { level, first, cells }: TileRequest): Tile {
-    const classes = classesOf(layer, this.#depth);
+    const { depth, isSnapshot } = this.#disk;
+    const classes = layer === 'shared' && isSnapshot ? snapshotSharedClasses : classesOf(layer, depth);
     const shares = new Uint8Array(classes.length * cells);
     const { fault, finished } =
       level >= this.#wholeLevel
@@ -62,7 +58,7 @@ export class GuestMap {
       whole.advance(performance.now() + scanTime);
       if (!whole.finished) this.#samples.advance(whole.at, performance.now() + sampleTime);
     }
-    const { size } = this.#node;
+    const { size } = this.#disk.node;
     whole.grid(layer).shares(shares, first, 2 ** (level - this.#wholeLevel), cells, size);
     if (!whole.finished) {
       const cellBytes = this.unit * 2 ** level;
@@ -83,13 +79,13 @@ export class GuestMap {
     cells: number,
     shares: Uint8Array,
   ): { finished: boolean; fault: ImageError | null } {
-    const { size } = this.#node;
+    const { size } = this.#disk.node;
     const cellBytes = this.unit * 2 ** level;
     const start = first * cellBytes;
     const end = Math.min(size, start + cells * cellBytes);
     if (end <= start) return { finished: true, fault: null };
     const key = `${level} ${first} ${cells}`;
-    const scan = this.#details.get(key) ?? new GuestScan(this.#node, this.#depth, { start, end, cellBytes });
+    const scan = this.#details.get(key) ?? new GuestScan(this.#disk, { start, end, cellBytes });
     this.#details.delete(key);
     this.#details.set(key, scan);
     for (const [oldest] of this.#details) {

@@ -4,6 +4,7 @@ import type { Run, Unread } from '../../block/read.ts';
 import type { Storage } from '../../block/storage.ts';
 import { isUnread, surveyOne } from '../../block/survey.ts';
 import type { ImageError } from '../../errors/image-error.ts';
+import type { StoredCounts } from '../../formats/driver.ts';
 import { HoleWatch, holesIn } from '../../operations/map.ts';
 import {
   classesOf,
@@ -12,6 +13,7 @@ import {
   mostDepths,
   orderParts,
   sharedClasses,
+  smallGap,
   stateClasses,
   type GuestLayer,
 } from './classes.ts';
@@ -27,8 +29,6 @@ const shared = Object.fromEntries(sharedClasses.map((name, index) => [name, inde
 >;
 const extentNone = 4;
 const extentUnreadable = 5;
-/** Bytes between two stored stretches that do not make two of them: block bitmaps lie there, and padding. */
-const smallGap = 4096;
 /** Runs between two looks at the clock. */
 const runsPerLook = 64;
 
@@ -42,6 +42,16 @@ export function stateOf({ depth, node, mapping }: Run): (typeof stateClasses)[nu
   return depth > 0 ? 'below' : mapping.kind;
 }
 
+/** What is walked over: a disk that is read through `depth` images, in units of so many bytes. */
+export interface GuestDisk {
+  readonly node: BlockNode;
+  readonly depth: number;
+  readonly unit: number;
+  readonly isSnapshot: boolean;
+  /** The counts of the image's file, where only they say what is shared; null: the tables say it. */
+  readonly counts: StoredCounts | null;
+}
+
 /** Classes of all layers over the cells of a stretch; `at` is how far it has come. Offsets and lengths in bytes. */
 export class GuestScan {
   readonly start: number;
@@ -52,6 +62,7 @@ export class GuestScan {
   fault: ImageError | null = null;
   readonly #node: BlockNode;
   readonly #depth: number;
+  readonly #counts: StoredCounts | null;
   readonly #holes: HoleWatch;
   readonly #grids: Readonly<Record<GuestLayer, Grid>>;
   /** The stored stretch that is being followed: where it began, and where it goes on in which file. */
@@ -61,14 +72,18 @@ export class GuestScan {
   #extentNext = 0;
   #extentSlack = 0;
 
-  constructor(node: BlockNode, depth: number, range: { start: number; end: number; cellBytes: number }) {
+  constructor(
+    { node, depth, isSnapshot, counts }: GuestDisk,
+    range: { start: number; end: number; cellBytes: number },
+  ) {
+    this.#counts = counts;
     this.start = range.start;
     this.end = range.end;
     this.cellBytes = range.cellBytes;
     this.at = range.start;
     this.#node = node;
     this.#depth = depth;
-    this.#holes = new HoleWatch(null);
+    this.#holes = new HoleWatch(isSnapshot ? node : null);
     const cells = Math.ceil((range.end - range.start) / range.cellBytes);
     const grid = (layer: GuestLayer): Grid =>
       new Grid(range.start, range.cellBytes, cells, classesOf(layer, depth).length);
@@ -145,10 +160,20 @@ export class GuestScan {
     const grids = this.#grids;
     grids.state.add(depth > 0 ? state.below : state[kind], start, length);
     grids.depth.add(this.#depthClass(depth), start, length);
-    const own = kind === 'packed' ? shared.packed : isShared === true ? shared.shared : shared.own;
-    grids.shared.add(depth > 0 ? shared.below : own, start, length);
+    if (depth > 0 || kind === 'packed') grids.shared.add(depth > 0 ? shared.below : shared.packed, start, length);
+    else if (this.#counts === null) grids.shared.add(isShared === true ? shared.shared : shared.own, start, length);
+    else this.#addShared(this.#counts, start, length, offset);
     this.#addOrder(start, length, storage.size, offset, kind === 'packed' ? 0 : 1);
     this.#followExtent(start, length, storage, offset, storedLength, kind === 'packed' ? storedLength : 0);
+  }
+
+  /** A table of a snapshot does not say what is shared: the counts do. */
+  #addShared(counts: StoredCounts, start: number, length: number, offset: number): void {
+    for (let done = 0; done < length;) {
+      const run = counts.run(offset + done, offset + length);
+      this.#grids.shared.add((run.count ?? 0) > 1 ? shared.shared : shared.own, start + done, run.length);
+      done += run.length;
+    }
   }
 
   get #depths(): number {

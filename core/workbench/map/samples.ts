@@ -1,7 +1,6 @@
 // A first picture of a disk whose walk is not over: what stands at evenly spread places, coarse first, finer as time allows.
-import type { BlockNode } from '../../block/node.ts';
 import { guestLayers, type GuestLayer } from './classes.ts';
-import { GuestScan } from './guest-scan.ts';
+import { GuestScan, type GuestDisk } from './guest-scan.ts';
 
 /** Places looked at, at most; a power of two. */
 const points = 4096;
@@ -11,15 +10,13 @@ const reach = 64 * 1024 * 1024;
 
 /** Samples of the guest's disk. */
 export class Samples {
-  readonly #node: BlockNode;
-  readonly #depth: number;
+  readonly #disk: GuestDisk;
   readonly #kinds: Readonly<Record<GuestLayer, Uint8Array>>;
   #stride = points;
   #next = 0;
 
-  constructor(node: BlockNode, depth: number) {
-    this.#node = node;
-    this.#depth = depth;
+  constructor(disk: GuestDisk) {
+    this.#disk = disk;
     this.#kinds = Object.fromEntries(
       guestLayers.map((layer) => [layer, new Uint8Array(points).fill(unknown)]),
     ) as Record<GuestLayer, Uint8Array>;
@@ -30,7 +27,7 @@ export class Samples {
     while (this.#stride >= 1) {
       for (; this.#next < points; this.#next += this.#stride === points ? points : 2 * this.#stride) {
         if (performance.now() > deadline) return;
-        if (((this.#next + this.#stride) / points) * this.#node.size > from) this.#look(this.#next, this.#stride);
+        if (((this.#next + this.#stride) / points) * this.#disk.node.size > from) this.#look(this.#next, this.#stride);
       }
       this.#stride /= 2;
       this.#next = this.#stride;
@@ -39,18 +36,18 @@ export class Samples {
 
   /** The class of what stands nearest before `at` of those looked at; null: nothing was looked at yet. */
   classAt(layer: GuestLayer, at: number): number | null {
-    const index = Math.min(points - 1, Math.floor((at / this.#node.size) * points));
+    const index = Math.min(points - 1, Math.floor((at / this.#disk.node.size) * points));
     const kind = this.#kinds[layer][index] ?? unknown;
     return kind === unknown ? null : kind;
   }
 
   #look(point: number, stride: number): void {
-    const { size } = this.#node;
+    const { size } = this.#disk.node;
     const start = Math.floor((point / points) * size);
     const end = Math.min(size, start + reach);
     if (end <= start) return;
     const range = { start, end, cellBytes: end - start };
-    const scan = new GuestScan(this.#node, this.#depth, range);
+    const scan = new GuestScan(this.#disk, range);
     scan.step();
     for (const layer of guestLayers) {
       const { totals } = scan.grid(layer);

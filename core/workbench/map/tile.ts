@@ -4,6 +4,8 @@ import type { ImageError } from '../../errors/image-error.ts';
 /** Milliseconds that one question walks on, and that it looks at samples, before it answers with what there is. */
 export const scanTime = 200;
 export const sampleTime = 150;
+/** Cells of the walk over all of a view at most: what memory it takes does not grow with the disk. */
+export const wholeCells = 2 ** 17;
 /** Walks over details that are kept. */
 export const detailsKept = 24;
 

@@ -17,7 +17,7 @@ export interface ClassLook {
 
 interface Row {
   readonly text: MessageKey;
-  readonly colour: string;
+  readonly colour: string | number;
   readonly letter: string;
   readonly pattern: Pattern;
   readonly empty?: boolean;
@@ -41,11 +41,21 @@ const rows: Readonly<Record<string, Row>> = {
   long: { text: 'map.class.long', colour: '--map-good', letter: 'L', pattern: 'plain' },
   own: { text: 'map.class.own', colour: '--map-data', letter: 'O', pattern: 'plain' },
   shared: { text: 'map.class.shared', colour: '--map-snapshot', letter: 'S', pattern: 'falling' },
+  'own-snapshot': { text: 'map.class.own-snapshot', colour: '--map-data', letter: 'O', pattern: 'plain' },
+  'shared-snapshot': { text: 'map.class.shared-snapshot', colour: '--map-snapshot', letter: 'S', pattern: 'falling' },
   header: { text: 'map.class.header', colour: '--map-header', letter: 'H', pattern: 'plain' },
   tables: { text: 'map.class.tables', colour: '--map-tables', letter: 'T', pattern: 'lines' },
   refcounts: { text: 'map.class.refcounts', colour: '--map-refcounts', letter: 'r', pattern: 'falling' },
   bitmaps: { text: 'map.class.bitmaps', colour: '--map-bitmaps', letter: 'b', pattern: 'dots' },
   snapshots: { text: 'map.class.snapshots', colour: '--map-snapshot', letter: 's', pattern: 'rising' },
+  'count-0': { text: 'map.class.count-0', colour: '--map-empty', letter: '0', pattern: 'plain', empty: true },
+  'count-1': { text: 'map.class.count-1', colour: '--map-data', letter: '1', pattern: 'plain' },
+  'count-2': { text: 'map.class.count-2', colour: 0, letter: '2', pattern: 'falling' },
+  'count-3': { text: 'map.class.count-3', colour: 0.25, letter: '3', pattern: 'rising' },
+  'count-4': { text: 'map.class.count-4', colour: 0.5, letter: '4', pattern: 'dots' },
+  'count-8': { text: 'map.class.count-8', colour: 0.75, letter: '8', pattern: 'lines' },
+  'count-16': { text: 'map.class.count-16', colour: 1, letter: '+', pattern: 'cross' },
+  'not-disk': { text: 'map.class.not-disk', colour: '--map-empty', letter: '·', pattern: 'plain', empty: true },
   log: { text: 'map.class.log', colour: '--map-warn', letter: 'L', pattern: 'lines' },
   'snapshot-data': { text: 'map.class.snapshot-data', colour: '--map-below', letter: 'S', pattern: 'rising' },
   free: { text: 'map.class.free', colour: '--map-empty', letter: '·', pattern: 'plain', empty: true },

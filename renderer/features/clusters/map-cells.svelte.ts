@@ -34,7 +34,9 @@ export class MapCells {
       this.version += 1;
     });
     untrack(() => {
-      this.#before = this.#store ?? this.#before;
+      // Of another view it would be another disk.
+      const before = this.#store ?? this.#before;
+      this.#before = before?.view === view ? before : null;
       this.#store?.close();
       this.#store = next;
       this.version += 1;

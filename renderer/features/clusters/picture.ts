@@ -18,6 +18,8 @@ export interface ShownClass {
 export interface Mark {
   readonly at: number;
   readonly severity: string;
+  /** Bytes from there that it is about; absent: the cell that holds `at`. */
+  readonly length?: number;
 }
 
 /** What a picture is of. */
@@ -120,7 +122,7 @@ function drawMarks(
     context.lineWidth = thick * scale;
     context.strokeRect(corner.x - scale / 2, corner.y - scale / 2, square + scale, square + scale);
   };
-  for (const { at, severity } of marks) {
+  for (const { at, severity } of marksOnScreen(marks, shown)) {
     const corner = cornerIn(shown, at);
     if (corner === null) continue;
     outline(at, severity === 'leak' ? '--map-warn' : '--map-bad', 2);
@@ -136,4 +138,20 @@ function drawMarks(
     outline(selected, '--map-ground', 4);
     outline(selected, '--text', 2);
   }
+}
+
+/** The marks as one for each cell that is seen of it; of several on a cell the gravest. */
+function marksOnScreen(marks: readonly Mark[], { first, rows, columns, cells, cellBytes }: Viewport): Iterable<Mark> {
+  const seen = new Map<number, Mark>();
+  const end = Math.min(cells, first + rows * columns);
+  for (const mark of marks) {
+    const from = Math.max(first, Math.floor(mark.at / cellBytes));
+    const last = Math.min(end - 1, Math.floor((mark.at + (mark.length ?? 1) - 1) / cellBytes));
+    for (let cell = from; cell <= last; cell++) {
+      const known = seen.get(cell);
+      if (known === undefined || known.severity === 'leak')
+        seen.set(cell, { at: cell * cellBytes, severity: mark.severity });
+    }
+  }
+  return seen.values();
 }

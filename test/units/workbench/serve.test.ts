@@ -521,6 +521,10 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     const asked = { session, view: 'file', at: there.offset ?? -1, from: 0 };
     expect(await client.sessions.guestOf(asked)).toMatchObject({ found: 2097152 + 700 });
     expect(await client.sessions.guestOf({ ...asked, at: 0 })).toEqual({ found: null, next: null, unread: 0 });
+    expect(await client.sessions.guestPlaces({ ...asked, at: [0, asked.at] })).toEqual({
+      found: [{ index: 1, start: 2097152 + 700, length: 65536 - 700 }],
+      next: null,
+    });
     expect(await client.sessions.find({ session, view: 'guest', from: 0, pattern: '4343' })).toEqual({
       found: 2097152,
       next: 2097153,
