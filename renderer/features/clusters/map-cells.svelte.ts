@@ -14,6 +14,7 @@ export class MapCells {
   #store: TileStore | null = null;
   /** What was shown before the image was opened anew: stays until there is something newer. */
   #before: TileStore | null = null;
+  #view = '';
   readonly #changed: (store: TileStore) => void;
 
   constructor(changed: (store: TileStore) => void) {
@@ -25,8 +26,8 @@ export class MapCells {
     return this.#store?.settled === true;
   }
 
-  /** From now on these cells. */
-  use(ask: AskTile): void {
+  /** From now on these cells, of this view. */
+  use(ask: AskTile, view: string): void {
     const next = new TileStore(ask, () => {
       if (this.#store !== next) return;
       if (next.settled) this.#before = null;
@@ -35,8 +36,8 @@ export class MapCells {
     });
     untrack(() => {
       // Of another view it would be another disk.
-      const before = this.#store ?? this.#before;
-      this.#before = before?.view === view ? before : null;
+      this.#before = this.#view === view ? (this.#store ?? this.#before) : null;
+      this.#view = view;
       this.#store?.close();
       this.#store = next;
       this.version += 1;
