@@ -167,6 +167,8 @@ let fresh: boolean | null = null;
 
 /** True when `bin/platter` and `dist/cli` stand and nothing under core or cli is newer. */
 function buildIsFresh(): boolean {
+  // `npm test` has just built.
+  if (process.env.PLATTER_BUILT === '1') return true;
   if (fresh === null) {
     const built = newest(path.join(projectFolder, 'dist', 'cli'));
     const sources = Math.max(newest(path.join(projectFolder, 'core')), newest(path.join(projectFolder, 'cli')));

@@ -11,11 +11,9 @@ import { parentEdge } from '../../../core/catalogue/lineage.ts';
 import { listProblems } from '../../../core/catalogue/problems.ts';
 import { scan, type ScanResult } from '../../../core/catalogue/scan/scan.ts';
 import { silentJob, type Job } from '../../../core/job.ts';
-import { describeWith, mustRun } from '../../peers.ts';
+import { describeWith, mustRun, platterCommand } from '../../peers.ts';
 import { processorTime } from '../../processor-time.ts';
 import { scratchFolder } from '../../scratch.ts';
-
-const project = path.resolve(import.meta.dirname, '../../..');
 
 /** Why no file system can be mounted here; null: it can. */
 function mountRefused(): string | null {
@@ -135,7 +133,7 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'bad input', () => {
     mustRun('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', 'closed/in.qcow2', '-F', 'qcow2', 'child.qcow2'], at());
     // Root may read everything: another user scans.
     const isRoot = process.getuid?.() === 0;
-    const command = [process.execPath, path.join(project, 'cli', 'main.ts')];
+    const command = platterCommand();
     const other = isRoot ? ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', ...command] : command;
     const run = (...args: string[]): string => {
       const [program = '', ...rest] = [...other, ...args];
@@ -293,7 +291,8 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'bad input', () => {
     await rescan();
     const run = (...args: string[]): Promise<{ code: number | null; stderr: string }> =>
       new Promise((resolve) => {
-        const child = spawn(process.execPath, [path.join(project, 'cli', 'main.ts'), ...args], {
+        const [program, ...first] = platterCommand();
+        const child = spawn(program, [...first, ...args], {
           env: { ...process.env, PLATTER_CATALOGUE: file },
           stdio: ['ignore', 'ignore', 'pipe'],
         });

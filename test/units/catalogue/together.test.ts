@@ -9,10 +9,8 @@ import { listImages, resolveImage, writeTags } from '../../../core/catalogue/ima
 import { scan } from '../../../core/catalogue/scan/scan.ts';
 import { openDatabase } from '../../../core/catalogue/sqlite.ts';
 import { silentJob, type Job } from '../../../core/job.ts';
-import { describeWith, mustRun } from '../../peers.ts';
+import { describeWith, mustRun, platterCommand } from '../../peers.ts';
 import { scratchFolder } from '../../scratch.ts';
-
-const project = path.resolve(import.meta.dirname, '../../..');
 
 describeWith({ peers: ['qemu-img'] }, 'several programs and one catalogue', () => {
   const root = scratchFolder('together');
@@ -147,7 +145,8 @@ describeWith({ peers: ['qemu-img'] }, 'several programs and one catalogue', () =
   }, 60_000);
 
   function run(args: readonly string[]): Promise<{ code: number | null; stderr: string }> {
-    const child = spawn(process.execPath, [path.join(project, 'cli', 'main.ts'), ...args], {
+    const [program, ...first] = platterCommand();
+    const child = spawn(program, [...first, ...args], {
       env: { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') },
       stdio: ['ignore', 'ignore', 'pipe'],
     });

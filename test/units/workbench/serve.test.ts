@@ -16,12 +16,10 @@ import { scan } from '../../../core/catalogue/scan/scan.ts';
 import { silentJob } from '../../../core/job.ts';
 import { contract, type Contract } from '../../../core/workbench/contract.ts';
 import type { JobNews } from '../../../core/workbench/jobs/job-host.ts';
-import { describeWith, mustRun } from '../../peers.ts';
+import { describeWith, mustRun, platterCommand } from '../../peers.ts';
 import { scratchFolder } from '../../scratch.ts';
 
 type Client = ContractRouterClient<Contract>;
-
-const project = path.resolve(import.meta.dirname, '../../..');
 
 interface Served {
   readonly child: ChildProcess;
@@ -30,7 +28,8 @@ interface Served {
 }
 
 async function serve(folder: string, args: readonly string[]): Promise<Served> {
-  const child = spawn(process.execPath, [path.join(project, 'cli', 'main.ts'), 'serve', ...args], {
+  const [program, ...first] = platterCommand();
+  const child = spawn(program, [...first, 'serve', ...args], {
     env: { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -17,7 +17,7 @@ import { FailingStorage, StepCounter } from '../../../faults/failing-storage.ts'
 import { PowerCut, PowerCutStorage } from '../../../faults/power-cut.ts';
 import { missing, mustRun, runQemuImg } from '../../../peers.ts';
 import { originOf, positionCoded } from '../../../position-coded.ts';
-import { scratchFolder } from '../../../scratch.ts';
+import { quickFolder } from '../../../scratch.ts';
 import { SeededRandom, seedOf } from '../../../seeded-random.ts';
 import { checkOf, createImage, createIn, withImage, writing } from '../new-image.ts';
 
@@ -108,7 +108,7 @@ function bytesOf(row: Row, value: number, at: number): Uint8Array {
 }
 
 describe('a power cut', () => {
-  const folder = scratchFolder('vhdx-crash');
+  const folder = quickFolder('vhdx-crash');
   const noPeer = missing({ peers: ['qemu-img'] });
   if (noPeer !== null) console.log(`qemu-img is not asked: ${noPeer}`);
 
@@ -235,7 +235,7 @@ describe('a power cut', () => {
 });
 
 describe('a flush of more sectors than an entry of the log takes', () => {
-  const folder = scratchFolder('vhdx-rounds');
+  const folder = quickFolder('vhdx-rounds');
   /** Blocks so far apart that each has a sector of bitmap of its own; an entry takes 126. */
   const apart = 17 * MiB;
   const base = path.join(folder, 'base.vhdx');
