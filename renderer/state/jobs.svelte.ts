@@ -51,9 +51,14 @@ export function isOver({ state }: JobEntry): boolean {
   return !['queued', 'running', 'paused'].includes(state);
 }
 
-/** What is at work now; looking through a datastore and measuring come and go by themselves and are left out. */
+/** Looking through a datastore and measuring come and go by themselves. */
+export function isAside({ work }: JobEntry): boolean {
+  return work === 'scan' || work === 'measure';
+}
+
+/** What is at work now. */
 export function running(): ShownJob[] {
-  return jobs.list.filter(({ entry }) => !isOver(entry) && !['scan', 'measure'].includes(entry.work));
+  return jobs.list.filter(({ entry }) => !isOver(entry) && !isAside(entry));
 }
 
 /** The files that a job names, for its title. */
