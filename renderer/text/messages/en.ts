@@ -455,8 +455,8 @@ export const en = {
   'jobs.details': 'Details',
   'jobs.forget': 'Forget',
   'jobs.idle': 'Nothing is at work.',
-  'jobs.interrupted-text': 'The program ended while this was at work. A new file has no name before it is complete; an image that was being changed in place becomes what it was when it is opened next.',
-    'The program ended while this was at work. Under its final name there is nothing incomplete.',
+  'jobs.interrupted-text':
+    'The program ended while this was at work. A new file has no name before it is complete; an image that was being changed in place becomes what it was when it is opened next.',
   'jobs.left': 'Left of the file that it was making:',
   'jobs.log': 'Log',
   'jobs.more': 'And {count} more',
