@@ -4,7 +4,7 @@ import type { BlockNode } from '../core/block/node.ts';
 import type { FormatDriver } from '../core/formats/driver.ts';
 import type { Job } from '../core/job.ts';
 import type { MapLayer } from '../core/workbench/map/classes.ts';
-import { ImageMap } from '../core/workbench/map/image-map.ts';
+import { ImageMap, isDiskView, snapshotView } from '../core/workbench/map/image-map.ts';
 import { levelFor, type Tile } from '../core/workbench/map/tile.ts';
 import { CommandError, outLine } from './print.ts';
 import { humanSize } from './size.ts';
@@ -12,6 +12,8 @@ import { humanSize } from './size.ts';
 export interface PictureOptions {
   /** `guest`, or the role of a file. */
   readonly view: string;
+  /** The disk as it was in this snapshot (id or name); null: as it is. */
+  readonly snapshot: string | null;
   readonly layer: MapLayer;
   /** Characters in a row. */
   readonly width: number;
@@ -43,6 +45,16 @@ const looks: Readonly<Record<string, Look>> = {
   long: { glyph: '█', colour: '32', words: 'in pieces of 64 MiB or more' },
   own: { glyph: '█', colour: '34', words: 'of the disk alone' },
   shared: { glyph: '▒', colour: '35', words: 'shared with a snapshot' },
+  'own-snapshot': { glyph: '█', colour: '34', words: 'of this snapshot alone' },
+  'shared-snapshot': { glyph: '▒', colour: '35', words: 'shared with other states' },
+  'not-disk': { glyph: '·', colour: '90', words: 'not of this disk' },
+  'count-0': { glyph: '·', colour: '90', words: 'not referred to' },
+  'count-1': { glyph: '1', colour: '34', words: 'once' },
+  'count-2': { glyph: '2', colour: '35', words: 'twice' },
+  'count-3': { glyph: '3', colour: '36', words: '3 times' },
+  'count-4': { glyph: '4', colour: '32', words: '4 to 7 times' },
+  'count-8': { glyph: '8', colour: '33', words: '8 to 15 times' },
+  'count-16': { glyph: '+', colour: '31', words: '16 times or more' },
   header: { glyph: '◆', colour: '1', words: 'headers' },
   tables: { glyph: '▤', colour: '33', words: 'mapping tables' },
   refcounts: { glyph: '▥', colour: '32', words: 'refcounts' },
@@ -55,7 +67,7 @@ const looks: Readonly<Record<string, Look>> = {
 };
 const depthColours = ['34', '36', '35', '33', '32', '31', '94', '96'];
 /** Classes of which nothing is stored: they show only where there is nothing else. */
-const empty: readonly string[] = ['unallocated', 'none', 'free'];
+const empty: readonly string[] = ['unallocated', 'none', 'free', 'not-disk', 'count-0'];
 
 function lookOf(name: string, layers: readonly string[]): Look {
   const [, kind, digits] = /^(depth|part)-(\d+)$/.exec(name) ?? [];
@@ -81,15 +93,17 @@ function lookOf(name: string, layers: readonly string[]): Look {
 /** Prints the picture. Throws `CommandError` for a layer that the view has not, `request/cancelled`. */
 export function printPicture(
   { node, driver, depth }: { node: BlockNode; driver: FormatDriver; depth: number },
-  { view, layer, width, colour }: PictureOptions,
+  { view: asked, snapshot, layer, width, colour }: PictureOptions,
   job: Job,
 ): void {
   const map = new ImageMap(node, driver, depth);
-  const size = view === 'guest' ? node.size : (node.files.find(({ role }) => role === view)?.storage.size ?? null);
-  if (size === null) {
+  const view = snapshot === null ? asked : `${snapshotView}${snapshot}`;
+  const isDisk = isDiskView(view);
+  if (!isDisk && !node.files.some(({ role }) => role === view)) {
     const known = node.files.map(({ role }) => `'${role}'`).join(', ');
     throw new CommandError(`The image has no file '${view}'; it has ${known}`);
   }
+  const size = map.sizeOf(view);
   const unit = map.unitOf(view);
   const level = levelFor(size, unit, width * mostRows);
   const cells = Math.ceil(size / (unit * 2 ** level));
@@ -97,7 +111,7 @@ export function printPicture(
   const shown = tile.classes.map((name) => ({ name, look: lookOf(name, map.layers) }));
   const paint = (text: string, code: string): string => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
   outLine(
-    `${view === 'guest' ? 'Guest disk' : `File '${view}'`}: ${humanSize(size)}, ${humanSize(unit * 2 ** level)} a character`,
+    `${!isDisk ? `File '${view}'` : snapshot === null ? 'Guest disk' : `Snapshot ${snapshot}`}: ${humanSize(size)}, ${humanSize(unit * 2 ** level)} a character`,
   );
   const digits = Math.max(8, (size - 1).toString(16).length);
   for (let row = 0; row * width < cells; row++) {

@@ -3,11 +3,12 @@ import type { BlockNode } from '../../core/block/node.ts';
 import { isUnreadable } from '../../core/block/unreadable.ts';
 import { openImage, type Reduction } from '../../core/formats/open.ts';
 import { mapEntries, rangeWithin, seenThrough, type MapEntry } from '../../core/operations/map.ts';
-import { guestLayers } from '../../core/workbench/map/classes.ts';
+import { fileLayers, guestLayers, type MapLayer } from '../../core/workbench/map/classes.ts';
 import { defineCommand, readOutput, sharedOptions, type Arguments } from '../args.ts';
 import { nameImage } from '../image-options.ts';
 import { isLevel10 } from '../level.ts';
 import { printPicture, type PictureOptions } from '../map-picture.ts';
+import { readSnapshotName } from '../snapshot-name.ts';
 import { readObjects } from '../objects.ts';
 import { secretSource } from '../passphrase.ts';
 import { CommandError, openFailure, out, outLine, UsageError } from '../print.ts';
@@ -30,7 +31,13 @@ export const spec = defineCommand({
     layer: {
       long: ['layer'],
       argument: 'LAYER',
-      meaning: 'of the picture: state (default), depth, extents, order, shared',
+      meaning:
+        'of the picture: state (default), depth, extents, order, shared; with --file kinds (default), counts, pieces',
+    },
+    snapshot: {
+      long: ['snapshot'],
+      argument: 'SNAPSHOT',
+      meaning: 'of the picture: the disk as it was in a snapshot (id or name)',
     },
     file: { long: ['file'], meaning: 'of the picture: the file, by what its parts are for, and not the disk' },
     role: {
@@ -107,7 +114,7 @@ function printMap(args: Arguments<keyof typeof spec.options>): number {
 
 /** What the picture is asked to show; null: no picture is wanted. Throws `CommandError`. */
 function pictureOf(args: Arguments<keyof typeof spec.options>): PictureOptions | null {
-  const only = (['layer', 'file', 'role', 'width'] as const).find((key) => args.has(key));
+  const only = (['layer', 'file', 'role', 'width', 'snapshot'] as const).find((key) => args.has(key));
   if (!args.has('picture')) {
     if (only !== undefined) throw new CommandError(`--${only} belongs to --picture.`);
     return null;
@@ -118,15 +125,18 @@ function pictureOf(args: Arguments<keyof typeof spec.options>): PictureOptions |
   }
   const role = args.last('role') ?? (args.has('file') ? 'file' : null);
   const asked = args.last('layer');
-  if (role !== null && asked !== null) throw new CommandError('A file has no layers; --layer is for the disk.');
-  const layer = guestLayers.find((one) => one === (asked ?? 'state'));
-  if (layer === undefined) throw new CommandError(`There is no layer '${asked}'; there are ${guestLayers.join(', ')}.`);
+  const snapshot = readSnapshotName(args.last('snapshot'));
+  if (role !== null && snapshot !== null) throw new CommandError('--snapshot is for the disk, not for a file.');
+  const layers: readonly MapLayer[] = role === null ? guestLayers : fileLayers;
+  const layer = layers.find((one) => one === (asked ?? (role === null ? 'state' : 'kinds')));
+  if (layer === undefined) throw new CommandError(`There is no layer '${asked}'; there are ${layers.join(', ')}.`);
   const width = args.last('width');
   if (width !== null && !/^[1-9][0-9]{0,2}$/.test(width))
     throw new CommandError('--width takes a number from 1 to 999.');
   return {
     view: role ?? 'guest',
-    layer: role === null ? layer : 'kinds',
+    snapshot,
+    layer,
     width: width === null ? Math.max(16, Math.min(999, (process.stdout.columns ?? 80) - 18)) : Number(width),
     colour: process.stdout.isTTY && process.env.NO_COLOR === undefined,
   };

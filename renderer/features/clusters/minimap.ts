@@ -3,11 +3,12 @@ import type { Colours } from './colours.ts';
 import { cellsOf, type Viewport } from './geometry.ts';
 import type { Extent } from './map-view.svelte.ts';
 import { paintStrip, type Brush, type CellSource } from './paint.ts';
+import { bufferOf } from './picture.ts';
 
 /** Its width in CSS pixels. */
 export const stripWidth = 22;
 
-/** Draws the strip over the cells of the level `whole`. `height` and `scale` are those of the map beside it. */
+/** Draws the strip over the cells of the level `whole`; `of`: what its cells depend on. `height` and `scale` are those of the map beside it. */
 export function drawMinimap(
   strip: HTMLCanvasElement,
   shown: Viewport,
@@ -21,6 +22,7 @@ export function drawMinimap(
   sourceOf: (cell: number) => CellSource | null,
   brushes: readonly Brush[],
   ink: Colours,
+  of: readonly unknown[],
 ): void {
   const wide = Math.round(stripWidth * scale);
   if (strip.width !== wide || strip.height !== height) {
@@ -29,10 +31,12 @@ export function drawMinimap(
   }
   const context = strip.getContext('2d');
   if (context === null || height === 0) return;
-  const image = context.createImageData(wide, height);
+  const { image, isNew } = bufferOf(strip, context, [...of, size, unit, whole]);
   const cells = cellsOf(size, unit, whole);
-  const canvas = { pixels: new Uint32Array(image.data.buffer), width: wide, height };
-  paintStrip(canvas, brushes, ink.ink('--map-ground'), (at) => sourceOf(Math.min(cells - 1, Math.floor(at * cells))));
+  if (isNew) {
+    const canvas = { pixels: new Uint32Array(image.data.buffer), width: wide, height };
+    paintStrip(canvas, brushes, ink.ink('--map-ground'), (at) => sourceOf(Math.min(cells - 1, Math.floor(at * cells))));
+  }
   context.putImageData(image, 0, 0);
   const top = ((shown.first * shown.cellBytes) / size) * height;
   const reach = ((shown.rows * shown.columns * shown.cellBytes) / size) * height;

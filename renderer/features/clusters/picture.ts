@@ -25,6 +25,9 @@ export interface Mark {
 /** What a picture is of. */
 export interface Scene {
   readonly shown: Viewport;
+  readonly layer: string;
+  /** Another one with other cells or colours. */
+  readonly version: number;
   readonly classes: readonly ShownClass[];
   readonly hidden: ReadonlySet<string>;
   readonly sourceOf: (cell: number) => CellSource | null;
@@ -36,6 +39,30 @@ export interface Scene {
   readonly width: number;
   readonly height: number;
   readonly scale: number;
+}
+
+/** The pixels of the cells as they were painted last on a canvas, and what they were painted of. */
+interface Painted {
+  readonly image: ImageData;
+  of: readonly unknown[];
+}
+const painted = new WeakMap<HTMLCanvasElement, Painted>();
+
+/** The buffer of a canvas for a picture of `of`; `isNew`: it has to be painted, what is in it is of something else. */
+export function bufferOf(
+  canvas: HTMLCanvasElement,
+  context: CanvasRenderingContext2D,
+  of: readonly unknown[],
+): { image: ImageData; isNew: boolean } {
+  const { width, height } = canvas;
+  let kept = painted.get(canvas);
+  if (kept === undefined || kept.image.width !== width || kept.image.height !== height) {
+    kept = { image: context.createImageData(width, height), of: [] };
+    painted.set(canvas, kept);
+  }
+  const isNew = kept.of.length !== of.length || of.some((one, index) => one !== kept.of[index]);
+  kept.of = of;
+  return { image: kept.image, isNew };
 }
 
 /** What the classes are painted with in the theme that is shown. */
@@ -57,10 +84,14 @@ export function drawPicture(canvas: HTMLCanvasElement, scene: Scene, brushes: re
   }
   const context = canvas.getContext('2d');
   if (context === null || width === 0 || height === 0) return;
-  const image = context.createImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  const grounds = { ground: ink.ink('--map-ground'), unknown: ink.ink('--raised'), dim: ink.ink('--map-empty') };
-  paintCells({ pixels, width, height }, shown, brushes, grounds, sourceOf, scale);
+  const { step, first, cells } = shown;
+  const of = [scene.version, scene.layer, scene.hidden, scene.classes, step.level, step.size, first, cells, scale];
+  const { image, isNew } = bufferOf(canvas, context, of);
+  if (isNew) {
+    const pixels = new Uint32Array(image.data.buffer);
+    const grounds = { ground: ink.ink('--map-ground'), unknown: ink.ink('--raised'), dim: ink.ink('--map-empty') };
+    paintCells({ pixels, width, height }, shown, brushes, grounds, sourceOf, scale);
+  }
   context.putImageData(image, 0, 0);
   if (shown.step.size >= letteredFrom * scale) {
     const { fontFamily } = getComputedStyle(canvas);
