@@ -60,7 +60,8 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter map --picture', () => 
       [['--output=json'], '--output cannot be given'],
       [['--layer=colour'], "no layer 'colour'"],
       [['--role=data-file'], "no file 'data-file'"],
-      [['--file', '--layer=depth'], 'has no layers'],
+      [['--file', '--layer=depth'], "There is no layer 'depth'; there are kinds, counts, pieces"],
+      [['--file', '--snapshot=x'], 'for the disk'],
       [['--width=0'], '--width takes'],
     ] as const) {
       const { status, stdout, stderr } = platter(...args, 'top.qcow2');
