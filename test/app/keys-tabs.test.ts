@@ -39,7 +39,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     await page.getByRole('button', { name: 'Unlock' }).click();
   };
   const tab = async (name: string, query: string): Promise<void> => {
-    const home = (await bench.page.evaluate('location.hash')) as string;
+    const home = await bench.page.evaluate<string>('location.hash');
     await bench.goTo(home.replace(/\/[a-z]+(\?.*)?$/, `/${name}${query}`));
   };
 
