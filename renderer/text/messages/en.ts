@@ -800,7 +800,7 @@ export const en = {
     'The new one is added first, then the old one goes: at every moment one of them opens the image.',
   'passphrase.changed': 'The passphrase that is to be changed',
   'passphrase.children':
-    '{count} images stand on this one: whoever opens them is asked for a passphrase of this image too.',
+    'Images that stand on this one: {count}. Whoever opens them is asked for a passphrase of this image too.',
   'passphrase.consent': 'Take it away all the same: the data are lost for good',
   'passphrase.differ': 'The two are not the same.',
   'passphrase.full': 'All key slots are in use: take one away before another can be added.',
