@@ -108,7 +108,7 @@ export class ImageMap {
       );
     }
     return guestLayers.filter((layer) =>
-      layer === 'depth' ? this.#depth > 1 : layer !== 'shared' || this.#hasSnapshots,
+      layer === 'depth' ? this.#node.backing !== null : layer !== 'shared' || this.#hasSnapshots,
     );
   }
 
