@@ -5,6 +5,7 @@ import { ImageError } from '../core/errors/image-error.ts';
 import type { FormatDriver, Region } from '../core/formats/driver.ts';
 import { openImage } from '../core/formats/open.ts';
 import { guestRegions } from '../core/guest/structures.ts';
+import { sparseDisk, sparseFile, type SparseBytes } from '../core/operations/known-zeroes.ts';
 import { locate, namesIn } from '../core/operations/locate.ts';
 import { sharedOptions, type Arguments, type OptionSpec } from './args.ts';
 import { attemptOpen } from './commands/map.ts';
@@ -37,6 +38,8 @@ export const lookOptions = {
 /** Bytes that can be shown, and what they are. */
 export interface LookedAt {
   readonly size: number;
+  /** The same bytes, to be searched. */
+  readonly bytes: SparseBytes;
   regions(): Iterable<Region>;
   /** Fills `into` from `offset`, which lies within. */
   read(into: Uint8Array, offset: number): void;
@@ -75,6 +78,7 @@ function ofDisk(node: BlockNode, driver: FormatDriver, snapshotName: string | nu
   const regions = (): Region[] => guestRegions(disk);
   return {
     size: disk.size,
+    bytes: sparseDisk(disk),
     regions,
     read: (into, offset) => readGuest(disk, into, offset),
     locate: (text) => locate(text, { ...around(node, driver, disk.size), ...namesIn({}, node, regions) }),
@@ -97,6 +101,7 @@ function ofFile(node: BlockNode, driver: FormatDriver, role: string): LookedAt {
   const regions = (): Iterable<Region> => driver.regions(node, role);
   return {
     size: storage.size,
+    bytes: sparseFile(storage),
     regions,
     read: (into, offset) => storage.readAt(into, offset),
     locate: (text) => locate(text, { ...around(node, driver, storage.size), ...namesIn(driver, node, regions) }),

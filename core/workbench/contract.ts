@@ -15,7 +15,8 @@ import type { TakenBack } from '../block/journal/take-back.ts';
 import type { ContentsPart, ContentsRemark, DiskContents } from '../guest/contents.ts';
 import type { CheckResult } from '../operations/check.ts';
 import type { CompactResult } from '../operations/compact.ts';
-import { patternKinds } from '../operations/find-pattern.ts';
+import { patternKinds, type Match, type PatternKind } from '../operations/find-pattern.ts';
+import type { Found } from '../operations/search.ts';
 import type { CompareResult } from '../operations/compare.ts';
 import type { MeasureResult } from '../operations/measure.ts';
 import type { DigestResult } from '../operations/digest.ts';
@@ -52,6 +53,7 @@ export type {
   DigestResult,
   Edge,
   FactTree,
+  Found,
   GraphEdge,
   GraphNode,
   ImageEntry,
@@ -68,8 +70,10 @@ export type {
   MadeImage,
   MapLayer,
   MapPlace,
+  Match,
   MeasureResult,
   OptionRow,
+  PatternKind,
   Problem,
   Profile,
   ProfileFinding,
@@ -306,6 +310,9 @@ export const mostInGraph = 5000;
 /** Bytes that one call hands over at most. */
 export const mostBytes = 1024 * 1024;
 
+/** Bytes that a packed unit takes at most. */
+const mostPacked = 4 * 1024 * 1024;
+
 const name = v.pipe(v.string(), v.minLength(1), v.maxLength(1000));
 const limit = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1000));
 const offset = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -326,6 +333,12 @@ const listed = {
   order: v.optional(v.picklist(imageOrders), 'path'),
   descending: v.optional(v.boolean(), false),
 };
+/** What is searched for, as a person writes it. */
+const pattern = v.strictObject({
+  kind: v.picklist(patternKinds),
+  text: v.pipe(v.string(), v.minLength(1), v.maxLength(4096)),
+  ignoreCase: v.optional(v.boolean(), false),
+});
 /** `guest`, `snapshot:` with an id behind it, or the role of a file. */
 const view = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
 
@@ -545,18 +558,34 @@ export const contract = {
       .output(output<readonly { readonly pid: number; readonly command: string }[]>()),
     /** Partitions and file systems of the guest's disk. */
     contents: oc.input(v.strictObject({ session })).output(output<DiskContents>()),
+    /** Where a pattern stands from `from` on (`backwards`: before it, the last one first), at most `limit` places in one step. */
     find: oc
+      .input(v.strictObject({ session, view, pattern, from: offset, backwards: v.optional(v.boolean(), false), limit }))
+      .output(output<Found>()),
+    /** What of a stretch belongs to what is searched for. */
+    matches: oc
       .input(
         v.strictObject({
           session,
           view,
-          from: offset,
-          /** What `pattern` is: hex digits unless said. */
-          as: v.optional(v.picklist(patternKinds), 'bytes'),
-          pattern: v.pipe(v.string(), v.minLength(1), v.maxLength(4096)),
+          pattern,
+          start: offset,
+          length: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65536)),
         }),
       )
-      .output(output<Searched>()),
+      .output(output<readonly Match[]>()),
+    /** What a packed cluster or grain of a file holds: one unit of the format. */
+    unpacked: oc
+      .input(
+        v.strictObject({
+          session,
+          view,
+          start: offset,
+          length: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostPacked)),
+          codec: v.picklist(['deflate-raw', 'zlib', 'zstd']),
+        }),
+      )
+      .output(output<Blob>()),
     compare: oc
       .input(
         v.strictObject({

@@ -29,7 +29,6 @@ import { ImageError } from '../errors/image-error.ts';
 import { errorCodes } from '../errors/messages.ts';
 import { allDrivers } from '../formats/registry.ts';
 import { profiles as allProfiles } from '../profiles/profiles.ts';
-import { patternBytes } from '../operations/find-pattern.ts';
 import { newsOfCatalogue } from './catalogue-news.ts';
 import { contract, type JobEntry } from './contract.ts';
 import { requireWithin, type Fence } from './fence.ts';
@@ -304,9 +303,17 @@ function makeRouter(
       ),
       holders: sessions.holders.handler(({ input }) => images.ask(input.session, 'holders') as Promise<never>),
       contents: sessions.contents.handler(({ input }) => images.ask(input.session, 'contents') as Promise<never>),
-      find: sessions.find.handler(({ input }) => {
-        const pattern = patternBytes(input.as, input.pattern);
-        return images.ask(input.session, 'find', input.view, input.from, pattern) as Promise<never>;
+      find: sessions.find.handler(
+        ({ input: { session, view, ...asked }, signal }) =>
+          images.askUntil(signal, session, 'find', view, asked) as Promise<never>,
+      ),
+      matches: sessions.matches.handler(
+        ({ input: { session, view, pattern, start, length }, signal }) =>
+          images.askUntil(signal, session, 'matches', view, pattern, start, length) as Promise<never>,
+      ),
+      unpacked: sessions.unpacked.handler(async ({ input: { session, view, start, length, codec } }) => {
+        const bytes = await images.ask(session, 'unpacked', view, start, length, codec);
+        return new Blob([bytes as Uint8Array<ArrayBuffer>]);
       }),
       compare: sessions.compare.handler(({ input }) => {
         requireWithin(fence, input.other.path);

@@ -169,6 +169,17 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'regions and hexdump', () => {
       '62.5%',
       'end - 24M',
       '41942528 + 512',
+      's81920',
+      'c640',
+      '2800000h',
+      '$2800000',
+      '0x280_0000',
+      '41,943,040',
+      '40MB',
+      '(lba 80000 + 1920 * 512)',
+      '2 * (10M + 10M)',
+      '80M / 2',
+      '27fffff + 1',
     ];
     expect(same.map(offset)).toEqual(same.map(() => 40 * 1024 * 1024));
     expect(['+0x200', '-512', 'start', 'here', '1.5K'].map(offset)).toEqual([1024, 0, 0, 512, 1536]);
@@ -180,10 +191,33 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'regions and hexdump', () => {
     };
     for (const [text, message] of Object.entries(refused)) expect(() => offset(text), text).toThrow(message);
     expect(() => offset('1.0001K')).toThrow(/whole number/);
-    expect(() => offset('5 +')).toThrow(/missing/);
+    for (const text of ['5 +', '(5', '* 2', '5 +* 2']) expect(() => offset(text), text).toThrow(/missing/);
+    expect(() => offset('5)')).toThrow(/not expected/);
+    expect(() => offset('5 / 0')).toThrow(/divided by 0/);
+    // A part by its name, a table by its first entry: the footer is what the file ends with, by the format's definition.
+    const first = (name: string, text: string, ...more: string[]): string =>
+      runPlatter(['hexdump', `--at=${text}`, '-n', '8', ...more, name], at).stdout.split(' ')[0] ?? '';
+    const vhd = fs.statSync(path.join(folder, 'disk.vhd')).size;
+    expect(Number.parseInt(first('disk.vhd', 'footer'), 16)).toBe(vhd - 512);
+    expect(first('disk.vhd', 'bat')).toBe(first('disk.vhd', 'BAT[0]'));
+    expect(first('disk.qcow2', 'l1')).toBe(first('disk.qcow2', 'L1[0]'));
+    expect(first('disk.vmdk', 'descriptor')).toBe('00000200');
     expect(() => offset('L1[5]')).toThrow(/no entry L1\[5\]/);
     const said = runPlatter(['hexdump', '--at=BAT[0]', 'disk.qcow2'], at).stderr;
     expect(said).toMatch(/no table 'BAT\[0\]'.*there are L1\[i\]/);
+  });
+
+  it('finds what other programs wrote, from either end, and says when there is nothing', () => {
+    const find = (...args: string[]): { status: number | null; stdout: string; stderr: string } =>
+      runPlatter(['hexdump', '--guest', '-n', '16', ...args, 'disk.vmdk'], at);
+    const line = '02800000  41 41 41 41 41 41 41 41  41 41 41 41 41 41 41 41  |AAAAAAAAAAAAAAAA|';
+    expect(find('--find=41 4? 41').stdout).toContain(line);
+    expect(find('--find=aaaa', '--as=utf-8', '-i', '--all').stdout.split('\n')).toHaveLength(65536 / 4 + 1);
+    expect(find('--find=4?', '--backwards').stdout).toMatch(/^0280ffff {2}41 00/);
+    expect(find('--find=41', '--backwards', '--at=40M')).toMatchObject({ status: 1, stdout: '' });
+    expect(find('--find=42')).toMatchObject({ status: 1, stderr: expect.stringContaining('not found') as string });
+    expect(find('--find=4').stderr).toMatch(/two digits each/);
+    expect(find('--all').stderr).toMatch(/belongs to --find/);
   });
 
   it('a snapshot is shown as it was, and repeated lines once', () => {

@@ -1,7 +1,8 @@
 // Two disks compared a step at a time: where they differ, in steps of 512 bytes, and how much could not be read on either.
 import type { BlockNode } from '../../block/node.ts';
 import { isUnread, readReadable, surveyOne } from '../../block/survey.ts';
-import { MiB } from '../../block/units.ts';
+import { alignDown, alignUp, MiB } from '../../block/units.ts';
+import { sparseDisk, storedBefore } from '../../operations/known-zeroes.ts';
 import type { ComparedStep } from '../contract.ts';
 
 /** Milliseconds that a step takes before it hands back where it is. */
@@ -15,18 +16,24 @@ interface Stretch {
 }
 
 /** The stretches before `from` in which the disks differ, the last one first; `next`: where to go on, null: at the start. */
-export function compareBack(one: BlockNode, two: BlockNode, from: number, limit: number): ComparedStep {
+export function compareBack(first: BlockNode, second: BlockNode, from: number, limit: number): ComparedStep {
   const until = performance.now() + stepTime;
-  const pieces = new Pieces(one, two);
+  const pieces = new Pieces(first, second);
+  const [one, two] = [sparseDisk(first), sparseDisk(second)];
   const differing: Stretch[] = [];
   let end = Math.min(from - (from % sector), pieces.size);
   while (end > 0) {
-    const start = Math.max(0, end - piece);
-    const within: Stretch[] = [];
-    // What need not be read is skipped within the piece only: nothing tells how far it reaches downwards.
-    if (pieces.skip(start, end) < end - start) pieces.compare(start, end - start, within);
-    differing.push(...within.toReversed());
-    end = start;
+    const stored = [storedBefore(one, end, until), storedBefore(two, end, until)] as const;
+    end = Math.min(end, alignUp(Math.max(...stored.map((found) => found.end)), sector));
+    const starts = stored.filter((found) => found.end > found.start).map((found) => found.start);
+    if (starts.length > 0) {
+      // Where one of the two has nothing for a long way, the other one tells how far down it is worth to read.
+      const start = Math.max(0, end - piece, alignDown(Math.min(...starts), sector));
+      const within: Stretch[] = [];
+      pieces.compare(start, end - start, within);
+      differing.push(...within.toReversed());
+      end = start;
+    }
     if (differing.length >= limit || performance.now() > until) break;
   }
   const cut = differing[limit];

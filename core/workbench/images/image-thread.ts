@@ -1,11 +1,13 @@
 // The thread of one open image: answers one question after another, so that the program goes on whatever the image is like.
 import { parentPort, workerData } from 'node:worker_threads';
 import { lockHolders, type LockHolder } from '../../block/host/holders.ts';
+import type { Codec } from '../../block/node.ts';
 import { becauseOfPassphrase, ImageError, type WireError } from '../../errors/image-error.ts';
 import { silentJob } from '../../job.ts';
 import type { OpenOptions, Reduction } from '../../formats/open.ts';
 import { listReferences } from '../../formats/references.ts';
 import { diskContents } from '../../guest/contents.ts';
+import type { PatternText } from '../../operations/find-pattern.ts';
 import { info } from '../../operations/info.ts';
 import { profileNamed, profiles } from '../../profiles/profiles.ts';
 import { checkImage } from '../../profiles/verdict.ts';
@@ -18,7 +20,7 @@ import { ImageMap } from '../map/image-map.ts';
 import type { Tile, TileRequest } from '../map/tile.ts';
 import { guestOf } from './guest-of.ts';
 import { guestPlaces } from './guest-places.ts';
-import { OpenImage } from './open-image.ts';
+import { OpenImage, type SearchRequest } from './open-image.ts';
 
 export interface ImageTask {
   readonly image: ImageArgument;
@@ -61,7 +63,9 @@ export interface Questions {
   readonly snapshots: (limit: number) => unknown;
   readonly holders: () => unknown;
   readonly contents: () => unknown;
-  readonly find: (view: string, from: number, pattern: Uint8Array) => unknown;
+  readonly find: (view: string, asked: SearchRequest) => unknown;
+  readonly matches: (view: string, pattern: PatternText, start: number, length: number) => unknown;
+  readonly unpacked: (view: string, start: number, length: number, codec: Codec['id']) => Uint8Array;
   readonly compare: (asked: Compared, from: number, limit: number) => unknown;
   /** What the platform called `profile` (null: each) would say; the image need not be open. */
   readonly profiles: (profile: string | null) => Promise<unknown>;
@@ -187,6 +191,8 @@ export function questionsAbout({ image, secrets, fence, gate, lenient }: ImageTa
     holders: () => holdersOf(opened().node.files.map(({ storage }) => storage.name)),
     contents: () => diskContents(opened().node),
     find: (...args) => opened().find(...args),
+    matches: (...args) => opened().matches(...args),
+    unpacked: (...args) => opened().unpacked(...args),
     locate: (...args) => opened().locate(...args),
     place: (...args) => opened().place(...args),
     compare({ other, ...views }, from, limit) {

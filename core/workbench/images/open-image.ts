@@ -1,9 +1,10 @@
 // An image that a window looks into: its bytes, what they mean, where the guest's disk lies, and what is found in it.
 import { pathOf, type Annotation } from '../../bytes/struct.ts';
-import type { BlockNode } from '../../block/node.ts';
+import type { BlockNode, Codec } from '../../block/node.ts';
+import { unpack } from '../../block/packed.ts';
 import { readGuest } from '../../block/read.ts';
 import type { Storage } from '../../block/storage.ts';
-import { isUnread, readReadable, readStored, surveyOne, type Lost } from '../../block/survey.ts';
+import { readReadable, readStored, type Lost } from '../../block/survey.ts';
 import { isUnreadable } from '../../block/unreadable.ts';
 import { KiB, MiB } from '../../block/units.ts';
 import { ImageError } from '../../errors/image-error.ts';
@@ -12,8 +13,11 @@ import { formatOf, headRegions } from '../../formats/heads.ts';
 import { openImage, type OpenOptions } from '../../formats/open.ts';
 import { allDrivers } from '../../formats/registry.ts';
 import { guestRegions } from '../../guest/structures.ts';
+import { readPattern, type Match, type PatternText } from '../../operations/find-pattern.ts';
+import { sparseDisk, sparseFile, type SparseBytes } from '../../operations/known-zeroes.ts';
 import { locate, namesIn } from '../../operations/locate.ts';
-import type { AnnotatedWindow, ComparedStep, PlaceFacts, RegionFacts, Searched, UnreadWindow } from '../contract.ts';
+import { searchBack, searchOn, type Found } from '../../operations/search.ts';
+import type { AnnotatedWindow, ComparedStep, PlaceFacts, RegionFacts, UnreadWindow } from '../contract.ts';
 import { isDiskView, snapshotView } from '../map/image-map.ts';
 import { RegionIndex, regionWalk, type RegionWalk } from '../map/region-index.ts';
 import { compareBack, compareStep } from './compare-step.ts';
@@ -21,7 +25,6 @@ import { placeOf } from './place.ts';
 
 /** Milliseconds that a search or comparison takes before it hands back where it is. */
 const stepTime = 200;
-const piece = MiB;
 /** Bytes of a region that are annotated around the window at most. */
 const annotatedBytes = 64 * KiB;
 
@@ -31,6 +34,10 @@ const walkTime = 100;
 const mostInWindow = 512;
 /** Stretches that cannot be read, of one window, at most. */
 const mostUnread = 512;
+/** Matches within one window that are told of at most. */
+const mostMatches = 1024;
+/** Bytes that one packed unit gives at most. */
+const mostUnpacked = 2 * MiB;
 /** Views whose regions are kept. */
 const indicesKept = 4;
 /** Milliseconds for the sizes of all snapshots. */
@@ -189,37 +196,31 @@ export class OpenImage {
     return { unread, more: lost.length - unread.length };
   }
 
-  /** The next place from `from` where `pattern` stands; stops after a while and says where to go on. What cannot be read is passed over. */
-  find(view: string, from: number, pattern: Uint8Array): Searched {
-    const size = this.sizeOf(view);
+  /** Where a pattern stands; stops after a while and says where to go on. Throws `look/pattern`, `look/pattern-length`. */
+  find(view: string, { pattern, from, backwards, limit }: SearchRequest): Found {
     const until = performance.now() + stepTime;
-    const overlap = pattern.length - 1;
-    const buffer = new Uint8Array(piece + overlap);
-    let at = from;
-    let unread = 0;
-    while (at + pattern.length <= size) {
-      const ahead = isDiskView(view) ? surveyOne(this.nodeOf(view), { start: at, length: size - at }) : null;
-      if (ahead !== null && isUnread(ahead)) {
-        unread += ahead.length;
-        at += ahead.length;
-      } else if (ahead?.mapping.kind === 'zero' && ahead.length > overlap && pattern.some((byte) => byte !== 0)) {
-        at += ahead.length - overlap;
-      } else {
-        const part = buffer.subarray(0, Math.min(buffer.length, size - at));
-        const [lost] = this.#readable(view, part, at);
-        // As far as it can be read in one piece; what follows the gap is searched next.
-        const whole = lost === undefined ? part.length : lost.start - at;
-        const found = Buffer.from(part.buffer, part.byteOffset, whole).indexOf(pattern);
-        if (found >= 0) return { found: at + found, next: at + found + 1, unread };
-        if (lost === undefined) at += Math.max(1, part.length - overlap);
-        else {
-          unread += lost.length;
-          at = lost.start + lost.length;
-        }
-      }
-      if (performance.now() > until) return { found: null, next: at < size ? at : null, unread };
-    }
-    return { found: null, next: null, unread };
+    const bytes = this.#sparse(view);
+    const read = readPattern(pattern);
+    return (backwards ? searchBack : searchOn)(bytes, read, from, limit, until);
+  }
+
+  /** Which bytes of a stretch belong to what is searched for: it is read whole, and a little on both sides. Throws as `find`. */
+  matches(view: string, pattern: PatternText, start: number, length: number): readonly Match[] {
+    const bytes = this.#sparse(view);
+    const read = readPattern(pattern);
+    const end = Math.min(bytes.size, start + length);
+    const seen = { ...bytes, size: Math.min(bytes.size, end + read.most - 1) };
+    const { matches } = searchOn(seen, read, Math.max(0, start - read.most + 1), mostMatches, Infinity);
+    return matches.filter((one) => one.start < end && one.start + one.length > start);
+  }
+
+  /** What a packed cluster or grain of a file holds. Throws `packed/damaged`. */
+  unpacked(view: string, start: number, length: number, codec: Codec['id']): Uint8Array {
+    const unit = this.driver.facts(this.node).clusterSize ?? this.node.granularity;
+    return unpack({ id: codec }, this.bytes(view, start, length), Math.min(unit, mostUnpacked), {
+      file: this.#fileOf(view).storage.name,
+      offset: start,
+    });
   }
 
   /**
@@ -236,6 +237,10 @@ export class OpenImage {
     const one = this.nodeOf(view);
     const two = this.#other.image.nodeOf(otherView);
     return backwards ? compareBack(one, two, from, limit) : compareStep(one, two, from, limit);
+  }
+
+  #sparse(view: string): SparseBytes {
+    return isDiskView(view) ? sparseDisk(this.nodeOf(view)) : sparseFile(this.#fileOf(view).storage);
   }
 
   /** Bytes of a view. */
@@ -285,4 +290,12 @@ export interface CompareRequest {
   readonly otherView: string;
   readonly backwards: boolean;
   open(): OpenImage;
+}
+
+/** What is searched for, from where on, in which direction, and how many places one step tells of at most. */
+export interface SearchRequest {
+  readonly pattern: PatternText;
+  readonly from: number;
+  readonly backwards: boolean;
+  readonly limit: number;
 }

@@ -524,15 +524,26 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
       found: [{ index: 1, start: 2097152 + 700, length: 65536 - 700 }],
       next: null,
     });
-    expect(await client.sessions.find({ session, view: 'guest', from: 0, pattern: '4343' })).toEqual({
-      found: 2097152,
-      next: 2097153,
-      unread: 0,
+    const find = (text: string, more: object = {}) =>
+      client.sessions.find({ session, view: 'guest', from: 0, limit: 1, pattern: { kind: 'bytes', text }, ...more });
+    expect(await find('4343')).toEqual({ matches: [{ start: 2097152, length: 2 }], next: 2097154, unread: 0 });
+    expect(await find('42 4? 42')).toEqual({ matches: [], next: null, unread: 0 });
+    expect(await find('4?', { from: 8388608, backwards: true })).toMatchObject({
+      matches: [{ start: 2097152 + 65535 }],
     });
-    expect(await client.sessions.find({ session, view: 'guest', from: 0, pattern: '424242' })).toEqual({
-      found: null,
-      next: null,
-      unread: 0,
+    const pattern = { kind: 'utf-8', text: 'cccc', ignoreCase: true } as const;
+    expect(await find('', { pattern })).toMatchObject({ matches: [{ start: 2097152, length: 4 }] });
+    expect(await client.sessions.matches({ session, view: 'guest', pattern, start: 2097152 - 16, length: 26 })).toEqual(
+      [
+        { start: 2097152, length: 4 },
+        { start: 2097156, length: 4 },
+        { start: 2097160, length: 4 },
+      ],
+    );
+    await expect(find('4z')).rejects.toMatchObject({ data: { code: 'look/pattern' } });
+    const packed = { session, view: 'file', start: 0, length: 512 } as const;
+    await expect(client.sessions.unpacked({ ...packed, codec: 'zstd' })).rejects.toMatchObject({
+      data: { code: 'packed/damaged' },
     });
     const back = await client.sessions.compare({
       session,
@@ -542,8 +553,6 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
       limit: 1,
     });
     expect(back.differing).toEqual([{ start: 2097152, length: 65536 }]);
-    const text = await client.sessions.find({ session, view: 'guest', from: 0, as: 'utf-8', pattern: 'CCCC' });
-    expect(text.found).toBe(2097152);
     const compared = await client.sessions.compare({ session, other: image('disk.raw'), from: 0, limit: 10 });
     expect(compared).toEqual({
       differing: [
