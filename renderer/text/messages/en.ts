@@ -452,6 +452,7 @@ export const en = {
   'hex.place.unallocated': 'not stored, reads as zeroes',
   'hex.place.unreadable': 'cannot be read',
   'hex.place.zero': 'marked as zeroes',
+  'hex.reading.copied': 'Copied {value}',
   'hex.reading.copy': 'Copy this value',
   'hex.reduced.alone': 'Shown without the layers below it:',
   'hex.reduced.bytes': 'It cannot be opened as an image; these are its plain bytes.',

@@ -441,6 +441,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'hex.place.unallocated': '未存储，读作零',
   'hex.place.unreadable': '无法读取',
   'hex.place.zero': '标记为零',
+  'hex.reading.copied': '已复制 {value}',
   'hex.reading.copy': '复制此值',
   'hex.reduced.alone': '显示时不含其下各层：',
   'hex.reduced.bytes': '无法作为映像打开；这是它的原始字节。',
