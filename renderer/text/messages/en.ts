@@ -415,7 +415,7 @@ export const en = {
   'hex.find.none': 'Not found',
   'hex.find.pattern': 'Pattern',
   'hex.find.unread': '{size} not searched: not readable.',
-  'hex.find.utf-16': 'Text, UTF-16',
+  'hex.find.utf-16': 'Text, UTF-16 LE',
   'hex.find.previous': 'Find previous',
   'hex.find.progress': 'How far it was searched',
   'hex.find.so-far': 'Found {count} times so far.',

@@ -404,7 +404,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'hex.find.none': '未找到',
   'hex.find.pattern': '查找内容',
   'hex.find.unread': '{size} 未搜索：无法读取。',
-  'hex.find.utf-16': '文本，UTF-16',
+  'hex.find.utf-16': '文本，UTF-16 LE',
   'hex.find.previous': '查找上一个',
   'hex.find.progress': '查找进度',
   'hex.find.so-far': '目前找到 {count} 处。',
