@@ -97,7 +97,8 @@ function searchFor(
   const [all, backwards] = [args.has('all'), args.has('backwards')];
   if (text === null) {
     const lone = (['as', 'ignoreCase', 'backwards', 'all'] as const).find((key) => args.has(key));
-    if (lone !== undefined) throw new UsageError(`--${lone === 'ignoreCase' ? 'ignore-case' : lone} belongs to --find`, spec.name);
+    if (lone !== undefined)
+      throw new UsageError(`--${lone === 'ignoreCase' ? 'ignore-case' : lone} belongs to --find`, spec.name);
     return null;
   }
   const kind = patternKinds.find((one) => one === (args.last('as') ?? 'bytes'));
