@@ -10,7 +10,10 @@ const stepsPerLook = 64;
 export type Put = (kind: number, start: number, length: number) => void;
 
 /** A walk that puts what it finds in a stretch of a file; yields how far it has come, from 0 to 1. Throws the format's codes. */
-export type StretchWalk = (range: { readonly start: number; readonly end: number }, put: Put) => Generator<number>;
+export type StretchWalk = (
+  range: { readonly start: number; readonly end: number },
+  put: Put,
+) => Generator<number, void, void>;
 
 /** One walk under way. */
 class Scan {
@@ -18,7 +21,7 @@ class Scan {
   finished = false;
   part = 0;
   fault: ImageError | null = null;
-  readonly #walk: Generator<number>;
+  readonly #walk: Generator<number, void, void>;
 
   constructor(walk: StretchWalk, range: { start: number; end: number; cellBytes: number }, classes: number) {
     const { start, end, cellBytes } = range;
@@ -36,9 +39,9 @@ class Scan {
     try {
       for (let count = 1; !this.finished; count++) {
         if (count % stepsPerLook === 0 && performance.now() > deadline) return;
-        const { value, done } = this.#walk.next();
-        if (done === true) this.finished = true;
-        else this.part = value;
+        const step = this.#walk.next();
+        if (step.done === true) this.finished = true;
+        else this.part = step.value;
       }
     } catch (error) {
       if (!isImageError(error)) throw error;
