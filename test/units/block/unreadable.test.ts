@@ -107,7 +107,7 @@ describe.each(formats)('%s over a parent that cannot be read', (id) => {
 
   it('not allowed: the same, with the gate’s reason', () => {
     const [top, expected] = makeChain(fs.mkdtempSync(path.join(scratch, 'gate-')), driver);
-    const seen = look(top, { policy: { ...followFiles, refuse: followNothing.refuse } });
+    const seen = look(top, { policy: { ...followFiles, refuse: (reference) => followNothing.refuse(reference) } });
     expect(seen.heard).toMatchObject([{ what: 'below', reason: { code: 'gate/refused' } }]);
     expect(within(seen.unread, inherited.start, inherited.length)).toBe(true);
     expectHonest(seen, expected);

@@ -164,9 +164,9 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'a TiB that is mostly empty', (
     const name = `huge.${format}`;
     mustRun('qemu-img', ['create', '-q', '-f', format, name, '1T'], at);
     mustRun('qemu-io', ['-f', format, '-c', `write -P 77 ${place} 4`, '-c', 'write -P 1 1M 64k', name], at);
-    const { node } = openImage(path.join(folder, name), { format, share: true } as Parameters<typeof openImage>[1]);
+    const { node } = openImage(path.join(folder, name), { format, share: true });
     mustRun('qemu-img', ['create', '-q', '-f', format, `empty.${format}`, '1T'], at);
-    const { node: other } = openImage(path.join(folder, `empty.${format}`), { share: true, format } as never);
+    const { node: other } = openImage(path.join(folder, `empty.${format}`), { share: true, format });
     const disk = sparseDisk(node);
     const began = performance.now();
     const needle = pattern('4D 4? 4D 4D');
