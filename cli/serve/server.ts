@@ -27,6 +27,8 @@ export interface RunningServer {
 /** The largest message that a window may send. */
 const mostReceived = 4 * 1024 * 1024;
 const rpcPath = '/rpc';
+/** Milliseconds that a window has to say goodbye when the server ends; one that sleeps or has lost its network would say nothing at all. */
+const farewell = 1000;
 
 /** Starts to listen. Rejects with the system's error when the address or the port cannot be had. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
@@ -60,7 +62,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       sockets.close();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeAllConnections();
+      const impatient = setTimeout(() => {
+        for (const client of sockets.clients) client.terminate();
+      }, farewell);
       await closed;
+      clearTimeout(impatient);
     },
   };
 }

@@ -9,6 +9,9 @@ import { findProgram } from '../peer-packages.ts';
 
 const project = path.resolve(import.meta.dirname, '../..');
 
+/** Milliseconds that the server has to end; ten seconds of them it may wait for a job. */
+const endsWithin = 30_000;
+
 export interface Served {
   /** With the token. */
   readonly url: string;
@@ -53,10 +56,18 @@ export async function serveWindow(
     url,
     pid: child.pid ?? 0,
     async stop() {
-      if (child.exitCode !== null) return;
-      const ended = new Promise((resolve) => child.once('exit', resolve));
+      // One that a signal ended has no exit code.
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const ended = new Promise<true>((resolve) => child.once('exit', () => resolve(true)));
       child.kill('SIGTERM');
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<false>((resolve) => (timer = setTimeout(() => resolve(false), endsWithin)));
+      const inTime = await Promise.race([ended, late]);
+      clearTimeout(timer);
+      if (inTime) return;
+      child.kill('SIGKILL');
       await ended;
+      throw new Error(`serve did not end within ${endsWithin} ms of SIGTERM: ${stderr}`);
     },
   };
 }

@@ -65,6 +65,7 @@ export class ImageHost {
   readonly #sessions = new Map<string, Session>();
   readonly #closed = new WeakSet<Connection>();
   readonly #timer: NodeJS.Timeout;
+  #ended = false;
 
   /** `gate` says what was decided about references at the time when an image is opened. */
   constructor(fence: Fence, gate: () => KeptGate = () => cautious, bounds: ImageBounds = ordinary) {
@@ -172,7 +173,9 @@ export class ImageHost {
     if (session !== undefined) void setAside(session);
   }
 
+  /** Closes every image, and opens none from then on: a window that asks on is told `request/cancelled`. */
   async closeAll(): Promise<void> {
+    this.#ended = true;
     clearInterval(this.#timer);
     const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
@@ -185,6 +188,7 @@ export class ImageHost {
     lenient = false,
     owner: Connection | null = null,
   ): Session {
+    if (this.#ended) throw new ImageError('request/cancelled');
     requireWithin(this.#fence, image.path);
     if (this.#sessions.size >= mostSessions) throw new ImageError('session/too-many', { allowed: mostSessions });
     this.#makeRoom();

@@ -735,6 +735,44 @@ describeWith({ peers: ['qemu-img', 'qemu-io'] }, 'platter serve', () => {
     again.child.kill('SIGTERM');
   });
 
+  it('ends at once while images are searched, whatever windows still ask and though one has stopped to answer', async () => {
+    const folder = path.join(root, 'third');
+    fs.mkdirSync(folder);
+    const full = path.join(store, 'full.raw');
+    fs.writeFileSync(full, Buffer.alloc(256 * 1048576, 'platter'));
+    const other = await serve(folder, ['--root', store]);
+    const windows = await Promise.all(Array.from({ length: 4 }, () => clientOf(other)));
+    let over = false;
+    let answered = 0;
+    const searching = windows.map(async ({ client: one }) => {
+      // As a window does: an image that was closed under it is opened again.
+      while (!over) {
+        try {
+          const { id: session } = await one.sessions.open({ image: image('full.raw') });
+          for (;;) {
+            const pattern = { kind: 'utf-8', text: 'not in it', ignoreCase: true } as const;
+            await one.sessions.find({ session, view: 'guest', pattern, from: 0, backwards: false, limit: 10 });
+            answered += 1;
+          }
+        } catch {
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      }
+    });
+    const { socket: silent } = await clientOf(other);
+    silent.pause();
+    await expect.poll(() => answered, { timeout: 20_000 }).toBeGreaterThan(3);
+    const ended = new Promise<number | null>((resolve) => other.child.on('exit', resolve));
+    const began = performance.now();
+    other.child.kill('SIGTERM');
+    expect(await ended).toBe(143);
+    over = true;
+    expect(performance.now() - began).toBeLessThan(8000);
+    silent.terminate();
+    await Promise.all(searching);
+    fs.rmSync(full);
+  });
+
   async function over(id: string) {
     for (;;) {
       const job = await client.jobs.show({ id });
