@@ -27,14 +27,19 @@ export function isKey(event: KeyboardEvent, key: string): boolean {
   return event.key === name;
 }
 
-const shown: Readonly<Record<string, string>> = { Delete: apple ? '⌦' : 'Del', Enter: '↵', F2: 'F2' };
+const shown: Readonly<Record<string, string>> = {
+  Delete: apple ? '⌦' : 'Del',
+  Enter: '↵',
+  Escape: 'Esc',
+  ' ': 'Space',
+};
 
 /** As it stands on a keyboard: `Ctrl K`, `⌘K`, `Shift M`, `N`. */
 export function keyText(key: string): string {
   const parts = key.split('+').map((part) => {
     if (part === 'Mod') return apple ? '⌘' : 'Ctrl';
     if (part === 'Shift') return apple ? '⇧' : 'Shift';
-    return shown[part] ?? part.toUpperCase();
+    return shown[part] ?? (part.length === 1 ? part.toUpperCase() : part);
   });
   return parts.join(apple ? '' : ' ');
 }

@@ -1,6 +1,7 @@
 // What the fields for a new image hold: its format, the options of that format, where it goes.
 import type { FormatFacts, OptionRow, Profile } from '../../core/workbench/contract.ts';
 import { optionWords, secretWords } from '../text/command-line.ts';
+import { messageOf } from '../text/message.svelte.ts';
 import { sizeInput } from '../text/sizes.ts';
 import { readForm, type FormOutcome } from '../ui/option-form.ts';
 import { formatOf } from './catalogue.svelte.ts';
@@ -25,7 +26,7 @@ export class NewImage {
   }
 
   get label(): string {
-    return this.facts?.label ?? this.format;
+    return messageOf(`format.${this.format}`) ?? this.facts?.label ?? this.format;
   }
 
   /** The usual ending of its files, without the dot. */

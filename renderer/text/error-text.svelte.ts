@@ -1,5 +1,6 @@
 // The sentence of an error in the language of the window: the engine's own is English, others are fetched when they are first wanted.
 import { shownLanguage } from '../state/settings.svelte.ts';
+import { messageOf } from './message.svelte.ts';
 
 type Detail = Readonly<Record<string, unknown>>;
 interface Sentences {
@@ -29,6 +30,7 @@ export function errorText(code: string | null, detail: Detail, english: string):
   return sentence.replace(/\{(\w+)\}/g, (_, name: string) => {
     const value = detail[name];
     const text = typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? `${value}` : '';
+    if (name === 'work') return messageOf(`work.${text}`) ?? text;
     return current?.system[text] ?? text;
   });
 }

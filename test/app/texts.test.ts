@@ -31,6 +31,8 @@ const made = [
   'conflict.',
   'verdict.',
   'demand.',
+  'format.',
+  'problem-text.',
   'column.',
   'filter.',
   'gate.',

@@ -20,5 +20,5 @@ export const workbenchMessages = {
     `The parameters of '${d.work}' are not right${d.field === '' ? '' : ` at '${d.field}'`}: ${d.reason}`,
   'job/bug': (d) => `The job '${d.work}' failed by a mistake in this program: ${d.reason}`,
   'job/memory': (d) => `The job '${d.work}' needed more memory than a job may have`,
-  'job/died': (d) => `The job '${d.work}' ended without a result: ${d.reason}`,
+  'job/died': (d) => `The job '${d.work}' ended without a result (exit code ${d.exit})`,
 } as const satisfies Record<string, Sentence>;

@@ -342,13 +342,10 @@ export class JobHost {
     worker.on('error', (error: Error) => {
       const code = 'code' in error ? error.code : null;
       fail(
-        new ImageError(code === 'ERR_WORKER_OUT_OF_MEMORY' ? 'job/memory' : 'job/died', {
-          work,
-          reason: error.message,
-        }),
+        new ImageError(code === 'ERR_WORKER_OUT_OF_MEMORY' ? 'job/memory' : 'job/bug', { work, reason: error.message }),
       );
     });
-    worker.on('exit', (code) => fail(new ImageError('job/died', { work, reason: `exit code ${code}` })));
+    worker.on('exit', (code) => fail(new ImageError('job/died', { work, exit: code })));
   }
 
   #advance(job: RunningJob, progress: Progress): void {
