@@ -5,6 +5,7 @@ import type { FactTree } from '../formats/driver.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { Values } from './sqlite.ts';
 import { childEdges, parentEdge, type Edge, type EdgeState } from './lineage.ts';
+import { keptProblem, type KeptProblem } from './problems.ts';
 import { statFileNow } from './scan/walk.ts';
 
 /** An image of a chain that cannot be read through, or whose own parent is not right. */
@@ -41,7 +42,7 @@ export interface ImageEntry {
    * null: there is none that is known.
    */
   readonly brokenBelow: BrokenBelow | null;
-  readonly problem: { readonly code: string; readonly text: string } | null;
+  readonly problem: KeptProblem | null;
   readonly gone: boolean;
   /** Milliseconds since 1970. */
   readonly changedAt: number;
@@ -132,12 +133,13 @@ interface EntryRow {
   broken_below: string | null;
   problem_code: string | null;
   problem_text: string | null;
+  problem_detail: string | null;
   gone_at: number | null;
   mtime_ns: string;
 }
 
 const entryRows = `select i.id, d.name as datastore, i.path, d.path || '/' || i.path as file, n.name, i.format, i.subformat, i.virtual_size,
-  i.file_length, i.encrypted, i.dirty, i.problem_code, i.problem_text, i.gone_at, i.mtime_ns, l.state as parent_state,
+  i.file_length, i.encrypted, i.dirty, i.problem_code, i.problem_text, i.problem_detail, i.gone_at, i.mtime_ns, l.state as parent_state,
   ${allocatedOfAll} as allocated,
   (select group_concat(tag, char(10)) from image_tag t where t.image_id = i.id) as tags,
   (select count(*) from snapshot s where s.image_id = i.id) as snapshots,
@@ -252,7 +254,7 @@ function entryOf(row: EntryRow): ImageEntry {
     children: row.children,
     parentState: row.parent_state,
     brokenBelow: brokenBelowOf(row.broken_below),
-    problem: row.problem_code === null ? null : { code: row.problem_code, text: row.problem_text ?? '' },
+    problem: keptProblem(row),
     gone: row.gone_at !== null,
     changedAt: Math.floor(Number(BigInt(row.mtime_ns) / 1_000_000n)),
   };

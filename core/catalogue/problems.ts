@@ -3,7 +3,25 @@ import type { Catalogue } from './catalogue.ts';
 import { listDatastores } from './datastores.ts';
 import { findParent, type EdgeState } from './lineage.ts';
 
-/** One thing to look after. `code` is stable; `text` says it in a sentence. */
+/** Why an image could not be opened: `text` is the sentence for `code`, filled from `detail`. */
+export interface KeptProblem {
+  readonly code: string;
+  readonly text: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+/** The problem in a row of images. */
+export function keptProblem(row: {
+  readonly problem_code: string | null;
+  readonly problem_text: string | null;
+  readonly problem_detail: string | null;
+}): KeptProblem | null {
+  if (row.problem_code === null) return null;
+  const detail = JSON.parse(row.problem_detail ?? '{}') as Readonly<Record<string, unknown>>;
+  return { code: row.problem_code, text: row.problem_text ?? '', detail };
+}
+
+/** One thing to look after. `code` is stable; `text` says it in a sentence, which is filled from `detail`. */
 export interface Problem {
   readonly code: string;
   readonly severity: 'error' | 'warning';
@@ -12,6 +30,7 @@ export interface Problem {
   readonly imageId: string | null;
   readonly file: string | null;
   readonly text: string;
+  readonly detail: Readonly<Record<string, unknown>>;
 }
 
 const edgeTexts: Readonly<Record<EdgeState, ((reference: string) => string) | null>> = {
@@ -52,21 +71,20 @@ const rows = `select i.id, d.name as datastore, d.path || '/' || i.path as file`
 const joined = 'from image i join datastore d on d.id = i.datastore_id';
 
 function imageProblems({ database }: Catalogue): Problem[] {
-  const broken = database.all<Row & { code: string; text: string }>(
-    `${rows}, i.problem_code as code, i.problem_text as text ${joined} where i.problem_code is not null and i.gone_at is null`,
+  const broken = database.all<
+    Row & { problem_code: string; problem_text: string | null; problem_detail: string | null }
+  >(
+    `${rows}, i.problem_code, i.problem_text, i.problem_detail ${joined} where i.problem_code is not null and i.gone_at is null`,
   );
   const gone = database.all<Row & { children: number }>(
     `${rows}, (select count(*) from lineage l where l.parent_id = i.id) as children ${joined} where i.gone_at is not null`,
   );
   return [
-    ...broken.map(({ id, datastore, file, code, text }) => ({
-      code,
-      severity: 'error' as const,
-      datastore,
-      imageId: id,
-      file,
-      text,
-    })),
+    ...broken.flatMap((row) => {
+      const problem = keptProblem(row);
+      const { id, datastore, file } = row;
+      return problem === null ? [] : [{ ...problem, severity: 'error' as const, datastore, imageId: id, file }];
+    }),
     ...gone.map(({ id, datastore, file, children }) => ({
       code: 'problem/gone',
       severity: children > 0 ? ('error' as const) : ('warning' as const),
@@ -74,6 +92,7 @@ function imageProblems({ database }: Catalogue): Problem[] {
       imageId: id,
       file,
       text: children > 0 ? `The file is gone, and ${children} image(s) stood on it` : 'The file is gone',
+      detail: { children },
     })),
   ];
 }
@@ -93,17 +112,17 @@ function edgeProblems(catalogue: Catalogue): Problem[] {
   return edges.flatMap(({ id, datastore, file, reference, state }) => {
     const text = edgeTexts[state]?.(reference);
     if (text === undefined) return [];
-    const about = { datastore, imageId: id, file };
+    const about = { datastore, imageId: id, file, detail: { reference } };
     if (state === 'missing' && searched++ < mostSearched) return [missingParent(catalogue, about, text)];
     const severity = state === 'touched' ? 'warning' : 'error';
-    return [{ code: `problem/parent-${state}`, severity, datastore, imageId: id, file, text } satisfies Problem];
+    return [{ code: `problem/parent-${state}`, severity, ...about, text } satisfies Problem];
   });
 }
 
 /** With the image that could be the parent; or as the rest of a snapshot, when nothing could. */
 function missingParent(
   catalogue: Catalogue,
-  about: { readonly datastore: string; readonly imageId: string; readonly file: string },
+  about: Pick<Problem, 'datastore' | 'detail'> & { readonly imageId: string; readonly file: string },
   text: string,
 ): Problem {
   const { imageId, file } = about;
@@ -111,7 +130,8 @@ function missingParent(
   const [first, second] = findParent(catalogue, imageId);
   if (first !== undefined) {
     const more = second === undefined ? '' : ', among others';
-    return { ...problem, text: `${text}; '${first.file}' could be it by its ${first.by}${more}` };
+    const detail = { ...about.detail, found: first.file, by: first.by };
+    return { ...problem, detail, text: `${text}; '${first.file}' could be it by its ${first.by}${more}` };
   }
   if (!snapshotNames.some((name) => name.test(file))) return problem;
   return {
@@ -140,14 +160,15 @@ function duplicates({ database }: Catalogue): Problem[] {
       const other = group.find((row) => row.id !== id)?.file ?? '';
       const more = group.length > 2 ? ` and ${group.length - 2} more` : '';
       const text = `The identity ${own_id} is also that of '${other}'${more}`;
-      return { code: 'problem/duplicate-identity', severity: 'warning', datastore, imageId: id, file, text };
+      const about = { datastore, imageId: id, file, detail: { identity: own_id, other } };
+      return { code: 'problem/duplicate-identity', severity: 'warning', ...about, text };
     }),
   );
 }
 
 function full(catalogue: Catalogue): Problem[] {
   return listDatastores(catalogue).flatMap(({ name, capacity, overcommit, alert }): Problem[] => {
-    const about = { severity: 'warning' as const, datastore: name, imageId: null, file: null };
+    const about = { severity: 'warning' as const, datastore: name, imageId: null, file: null, detail: {} };
     if (capacity === null) {
       return [
         {
@@ -160,6 +181,7 @@ function full(catalogue: Catalogue): Problem[] {
     }
     if (!alert || overcommit === null) return [];
     const percent = Math.round(overcommit * 100);
-    return [{ ...about, code: 'problem/overcommitted', text: `The disks could grow to ${percent} % of the capacity` }];
+    const text = `The disks could grow to ${percent} % of the capacity`;
+    return [{ ...about, code: 'problem/overcommitted', detail: { percent }, text }];
   });
 }

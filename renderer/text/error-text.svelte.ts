@@ -27,6 +27,8 @@ export function errorText(code: string | null, detail: Detail, english: string):
   if (code === null || shownLanguage() !== 'zh-CN') return english;
   const sentence = current?.errors[code];
   if (sentence === undefined) return current?.system[english] ?? english;
+  // What was read by an older program has no detail.
+  if (sentence.includes('{') && Object.keys(detail).length === 0) return english;
   return sentence.replace(/\{(\w+)\}/g, (_, name: string) => {
     const value = detail[name];
     const text = typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? `${value}` : '';

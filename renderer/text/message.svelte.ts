@@ -12,6 +12,6 @@ export function t(key: MessageKey, values: Readonly<Record<string, string | numb
 }
 
 /** The text for a key that is made of what the engine says (`work.convert`); null: there is none. */
-export function messageOf(key: string): string | null {
-  return Object.hasOwn(en, key) ? t(key as MessageKey) : null;
+export function messageOf(key: string, values: Readonly<Record<string, string | number>> = {}): string | null {
+  return Object.hasOwn(en, key) ? t(key as MessageKey, values) : null;
 }

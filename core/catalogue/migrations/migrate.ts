@@ -6,9 +6,10 @@ import { migrations } from './0002-migrate.ts';
 import { repairPlan } from './0003-repair-plan.ts';
 import { changes } from './0004-changes.ts';
 import { loose } from './0005-loose.ts';
+import { problemDetail } from './0006-problem-detail.ts';
 
 /** In order; the schema's version is the number of steps done. */
-const steps: readonly string[] = [first, migrations, repairPlan, changes, loose];
+const steps: readonly string[] = [first, migrations, repairPlan, changes, loose, problemDetail];
 
 export const newestSchema = steps.length;
 

@@ -184,13 +184,21 @@ export function updateImage(
   if (error !== null && error.code.startsWith('storage/')) {
     // It cannot be opened just now: what it is and on whom it stands is not forgotten for that.
     database.run(
-      `update image set path = :path, problem_code = :code, problem_text = :text, read_at = :now, gone_at = null,
+      `update image set path = :path, problem_code = :code, problem_text = :text, problem_detail = :detail, read_at = :now, gone_at = null,
          device = case device when '' then :device else device end, inode = case inode when '' then :inode else inode end,
          mtime_ns = case mtime_ns when '' then :mtimeNs else mtime_ns end,
          file_length = case mtime_ns when '' then :length else file_length end,
          allocated = case mtime_ns when '' then :allocated else allocated end
        where id = :id`,
-      { id, path, code: error.code, text: error.message, now: Date.now(), ...stat },
+      {
+        id,
+        path,
+        code: error.code,
+        text: error.message,
+        detail: JSON.stringify(error.facts),
+        now: Date.now(),
+        ...stat,
+      },
     );
     return;
   }
@@ -198,7 +206,8 @@ export function updateImage(
     `update image set path = :path, format = :format, subformat = :subformat, virtual_size = :virtualSize,
        file_length = :length, allocated = :allocated, cluster_size = :clusterSize, encrypted = :encrypted, dirty = :dirty,
        own_id = :ownId, own_version = :ownVersion, fingerprint = :fingerprint, device = :device, inode = :inode,
-       mtime_ns = :mtimeNs, problem_code = :problemCode, problem_text = :problemText, facts = :facts, read_at = :now, gone_at = null
+       mtime_ns = :mtimeNs, problem_code = :problemCode, problem_text = :problemText, problem_detail = :problemDetail,
+       facts = :facts, read_at = :now, gone_at = null
      where id = :id`,
     {
       id,
@@ -219,6 +228,7 @@ export function updateImage(
       mtimeNs: stat.mtimeNs,
       problemCode: error?.code ?? null,
       problemText: error?.message ?? null,
+      problemDetail: error === null ? null : JSON.stringify(error.facts),
       facts: description === null ? null : JSON.stringify(description.facts),
       now: Date.now(),
     },

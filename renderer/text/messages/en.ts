@@ -894,8 +894,27 @@ export const en = {
   'platforms.word': 'Verdict',
   'preview.hide': 'Hide the preview',
   'preview.title': 'The selected image',
+  'problem-text.duplicate-identity':
+    "The identity {identity} is also that of '{other}'. Programs that go by it take the wrong one.",
+  'problem-text.gone': 'The file is gone',
+  'problem-text.gone-below': 'The file is gone, and {children} image(s) stood on it',
+  'problem-text.orphan-snapshot':
+    "The parent '{reference}' is not there: the rest of a snapshot whose disk is not known",
+  'problem-text.overcommitted': 'The disks could grow to {percent} % of the capacity',
+  'problem-text.parent-changed':
+    "The parent '{reference}' is another disk, or has changed since this image was based on it",
+  'problem-text.parent-loop': 'The chain of parents comes back to this image',
+  'problem-text.parent-missing': "The parent '{reference}' is not there",
+  'problem-text.parent-missing-found-content':
+    "The parent '{reference}' is not there; '{found}' could be it by its content",
+  'problem-text.parent-missing-found-identity':
+    "The parent '{reference}' is not there; '{found}' could be it by its identity",
+  'problem-text.parent-refused': "The parent '{reference}' is no name of a file",
+  'problem-text.parent-touched': "The parent '{reference}' has been written since this image was first seen with it",
+  'problem-text.unreachable': 'The folder cannot be reached at the moment',
   'problem/duplicate-identity': 'Identity stands twice',
   'problem/gone': 'File is gone',
+  'problem/orphan-snapshot': 'Rest of a snapshot',
   'problem/overcommitted': 'Over-committed',
   'problem/parent-changed': 'Parent has changed',
   'problem/parent-loop': 'Chain loops',
@@ -903,6 +922,8 @@ export const en = {
   'problem/parent-refused': 'Parent is not followed',
   'problem/parent-touched': 'Parent was written',
   'problem/unreachable': 'Cannot be reached',
+  'problems.in-chain': 'Look at the chain and find the parent',
+  'problems.in-hex': 'Look into the file',
   'problems.none': 'Nothing is wrong',
   'problems.none-text': 'Every image that Platter knows can be opened, and stands on what it should.',
   'profile.archived': 'It is packed into an archive as {name}, as the platform asks.',
