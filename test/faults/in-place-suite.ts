@@ -28,6 +28,9 @@ function killsOf(row: VerbRow): number {
   return Math.ceil(killsPerVerb / rows.length);
 }
 
+/** Of `undo`, for each row in the long mode. */
+const undoKills = Math.ceil(killsPerVerb / verbRows.filter(({ undo }) => undo !== null).length);
+
 const checkedByQemu = ['qcow2', 'vmdk', 'vdi', 'vhdx'];
 
 /** What the guest sees: the size, and every 4 KiB that are not zeroes with their place. */
@@ -181,6 +184,16 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
           if (!row.argv.includes('leaks')) for (const check of cleanliness) expect(check?.corruptions ?? 0).toBe(0);
         });
 
+        /** Opens the image that `journal` lies beside, as the next change of it would. */
+        function openForWriting(journal: string): void {
+          const format = row.images.find(({ file }) => file === imageOf(journal))?.format;
+          openImage(path.join(work, imageOf(journal)), {
+            writable: true,
+            forRepair: row.startsDamaged === true,
+            ...(format === undefined ? {} : { format }),
+          }).node.close();
+        }
+
         /** What must hold after anything: nothing foreign is read, before and after the next opening for writing. */
         function judge(title: string): void {
           listenToJournals(() => {}); // each would be a line
@@ -208,14 +221,7 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
           const read = contents();
           expect([old, fresh], `${title}: read by us`).toContainEqual(read);
           const unfinished = journals(work);
-          for (const journal of unfinished) {
-            const format = row.images.find(({ file }) => file === imageOf(journal))?.format;
-            openImage(path.join(work, imageOf(journal)), {
-              writable: true,
-              forRepair: row.startsDamaged === true,
-              ...(format === undefined ? {} : { format }),
-            }).node.close();
-          }
+          for (const journal of unfinished) openForWriting(journal);
           expect([old, fresh], `${title}: after an opening for writing`).toContainEqual(contents());
           if (unfinished.length > 0 && journals(work).length === 0) {
             expect(differing(work, before), `${title}: a file that was not put back`).toBeNull();
@@ -305,6 +311,39 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
             expect(status, `${title}: not killed, ${said}`).toBeNull();
             judge(title);
             countKill(row.argv[0] ?? '');
+          }
+        });
+
+        itWith({ unless: cannotKill }, 'is killed while it is taken back', { timeout: 3_600_000 }, async () => {
+          const { undo = 'image' } = row;
+          if (undo === null) return; // there is nothing to take it back with
+          const takeBack = async (at: Order['at'], when: Moment): Promise<Outcome> => {
+            start();
+            expect(await program(row.argv)).toBe(0);
+            return copies.run({ argv: ['undo', '-q', undo], folder: work, at, when });
+          };
+          const seed = chosenSeed(`${row.name} killed while it is taken back`);
+          const random = new SeededRandom(seed);
+          await takeBack('rehearse', 'after');
+          const whole = await takeBack(null, 'after');
+          expect(whole.status, whole.said).toBe(0);
+          expect(differing(work, before)).toBeNull();
+          for (let round = 0; round < (long ? undoKills : 2); round++) {
+            const at = 1 + random.below(whole.changes);
+            const when = random.pick(['before', 'after', 'middle'] as const);
+            const title = `seed ${seed}, undo killed ${when} change ${at} of ${whole.changes}`;
+            const { status, said } = await takeBack(at, when);
+            expect(status, `${title}: not killed, ${said}`).toBeNull();
+            expect([old, fresh], `${title}: read by us`).toContainEqual(contents());
+            // The next opening for writing ends what began, for each of the images that the verb changed together.
+            for (const journal of journals(work)) openForWriting(journal);
+            if (differing(work, before) !== null) {
+              // It had not begun yet: all is as the verb left it, and can still be taken back.
+              expect(contents(), title).toEqual(fresh);
+              expect(await program(['undo', '-q', undo]), title).toBe(0);
+              expect(differing(work, before), title).toBeNull();
+            }
+            countKill('undo');
           }
         });
       });
