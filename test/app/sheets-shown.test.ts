@@ -8,7 +8,7 @@ import { describeWith, itWith } from '../peers.ts';
 import { quickFolder } from '../scratch.ts';
 import { chosenSeed, SeededRandom } from '../seeded-random.ts';
 import { graveFaults } from './grave-faults.ts';
-import { Images, runLine, SheetBench } from './sheet-bench.ts';
+import { Images, runCommand, runLine, SheetBench } from './sheet-bench.ts';
 import { missingWindow } from './window.ts';
 
 /** Why no small file system can be made here; null: it can. */
@@ -40,7 +40,10 @@ describeWith(
       images.make('base.qcow2', null, '-P 1 0 4M');
       images.make('middle.qcow2', 'base.qcow2', '-P 2 1M 1M');
       images.make('top.qcow2', 'middle.qcow2', '-P 3 2M 1M');
+      images.make('changed.qcow2', null, '-P 4 0 1M');
       bench = await SheetBench.open(folder, ['disks']);
+      // Taking back is offered only where there is something to take back.
+      runCommand(folder, ['resize', images.at('changed.qcow2'), '+1M']);
       await bench.scan();
     });
     afterAll(() => bench.close());
@@ -235,7 +238,7 @@ describeWith(
         await bench.page.locator(`html[lang=${language}]`).waitFor();
         bench.language = language;
         for (const kind of shown) {
-          await bench.openSheet(images.at('top.qcow2'), kind);
+          await bench.openSheet(images.at(kind === 'undo' ? 'changed.qcow2' : 'top.qcow2'), kind);
           for (const colorScheme of ['light', 'dark'] as const) {
             await bench.page.emulateMedia({ colorScheme });
             // What depends on the theme is its colours alone.

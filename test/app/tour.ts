@@ -50,12 +50,15 @@ export const panels: readonly Place[] = [
 
 export const sheets: readonly Place[] = [
   ...freeSheets.map((sheet): Place => ({ name: `sheet-${sheet}`, address: '#/library', sheet, ready: 'dialog' })),
-  ...imageSheets.map((sheet): Place => ({
-    name: `sheet-${sheet}`,
-    image: about[sheet] ?? 'base',
-    sheet,
-    ready: 'dialog',
-  })),
+  // Taking back is offered where something can be taken back: none of the images here has been changed.
+  ...imageSheets
+    .filter((sheet) => sheet !== 'undo')
+    .map((sheet): Place => ({
+      name: `sheet-${sheet}`,
+      image: about[sheet] ?? 'base',
+      sheet,
+      ready: 'dialog',
+    })),
 ];
 
 /** The window that one walks through; what is open already is not opened again. */
