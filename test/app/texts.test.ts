@@ -61,6 +61,24 @@ describe('the texts of the window', () => {
     expect(unused).toEqual([]);
   });
 
+  it('have holes where values are given, and are given values where they have holes', () => {
+    const calls = sources.flatMap(({ name, text }) =>
+      [...text.matchAll(/\bt\(\s*'([^']+)'\s*(,\s*[^\s)]|,?\s*\))/g)].map(([, key = '', after]) => ({
+        name,
+        key,
+        given: /[^,\s)]/.test(after ?? ''),
+      })),
+    );
+    // It says itself what stands in braces.
+    const literal = ['batch.rule'];
+    const wrong = calls.filter(
+      ({ key, given }) =>
+        Object.hasOwn(en, key) && !literal.includes(key) && holes(en[key as keyof typeof en]).length > 0 !== given,
+    );
+    expect(calls.length).toBeGreaterThan(500);
+    expect(wrong).toEqual([]);
+  });
+
   it('stand in no component', () => {
     const found = sources
       .filter(({ name }) => name.endsWith('.svelte') && name !== 'App.svelte' /* the name of the program */)

@@ -482,7 +482,8 @@ export const en = {
   'jobs.idle': 'Nothing is at work.',
   'jobs.interrupted-text':
     'The program ended while this was at work. A new file has no name before it is complete; an image that was being changed in place becomes what it was when it is opened next.',
-  'jobs.left': 'Left of the file that it was making:',
+  'jobs.left': '{time} left',
+  'jobs.left-over': 'Left of the file that it was making:',
   'jobs.log': 'Log',
   'jobs.more': 'And {count} more',
   'jobs.needs-secret': 'It needs a passphrase: start it from its sheet.',

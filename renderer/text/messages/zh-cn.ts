@@ -471,7 +471,8 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'jobs.idle': '没有正在运行的任务。',
   'jobs.interrupted-text':
     '程序在该任务执行期间结束。新文件在完成之前不会使用其最终名称；就地更改的映像会在下次打开时恢复原状。',
-  'jobs.left': '未完成文件的残留：',
+  'jobs.left': '剩余 {time}',
+  'jobs.left-over': '未完成文件的残留：',
   'jobs.log': '日志',
   'jobs.more': '还有 {count} 个',
   'jobs.needs-secret': '该任务需要密码：请从相应的面板重新启动。',
