@@ -8,6 +8,8 @@ export type Route =
       readonly tab: string;
       readonly query?: Readonly<Record<string, string>>;
     }
+  /** All chains; `image`: the one that is selected there. */
+  | { readonly page: 'chains'; readonly image: string | null }
   | { readonly page: 'problems' }
   | { readonly page: 'jobs' }
   /** The image that a job is writing. */
@@ -21,6 +23,7 @@ function parse(hash: string): Route {
     return { page, id, tab: tab ?? 'overview', query: Object.fromEntries(url.searchParams) };
   }
   if (page === 'jobs' && id !== undefined && tab === 'map') return { page: 'fill', job: id };
+  if (page === 'chains') return { page, image: url.searchParams.get('image') };
   if (page === 'problems' || page === 'jobs' || page === 'settings') return { page };
   return { page: 'library', datastore: url.searchParams.get('datastore'), tag: url.searchParams.get('tag') };
 }
@@ -44,6 +47,8 @@ export function addressOf(route: Route): string {
       if (route.tag !== null) query.set('tag', route.tag);
       return `#/library${query.size === 0 ? '' : `?${query}`}`;
     }
+    case 'chains':
+      return `#/chains${route.image === null ? '' : `?${new URLSearchParams({ image: route.image })}`}`;
     case 'fill':
       return `#/jobs/${encodeURIComponent(route.job)}/map`;
     case 'problems':

@@ -271,6 +271,14 @@ export const verbs: readonly Verb[] = [
     run: () => goTo({ page: 'library', datastore: null, tag: null }),
   },
   {
+    id: 'chains',
+    label: 'page.chains',
+    group: 'go',
+    key: '5',
+    takes: 'none',
+    run: () => goTo({ page: 'chains', image: null }),
+  },
+  {
     id: 'problems',
     label: 'page.problems',
     group: 'go',

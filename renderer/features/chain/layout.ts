@@ -7,6 +7,7 @@ export const nodeWidth = 232;
 const bodyHeight = 58;
 const snapshotHeight = 19;
 const between = { column: 128, row: 14, tree: 34 };
+const columnWidth = nodeWidth + between.column;
 /** Snapshots that a node names; of more, the number. */
 export const namedSnapshots = 3;
 /** Children of one image that are shown until more are asked for. */
@@ -18,6 +19,8 @@ export interface Relations {
   readonly edgeOf: ReadonlyMap<string, GraphEdge>;
   readonly childrenOf: ReadonlyMap<string, readonly string[]>;
   readonly roots: readonly string[];
+  /** The lowest image under each. */
+  readonly rootOf: ReadonlyMap<string, string>;
 }
 
 export function relate(graph: ImageGraph): Relations {
@@ -30,16 +33,23 @@ export function relate(graph: ImageGraph): Relations {
     else children.push(child);
   }
   const roots = graph.nodes.filter(({ id }) => !edgeOf.has(id)).map(({ id }) => id);
+  const rootOf = new Map<string, string>();
+  const follow = (root: string): void => {
+    const reached = new Set([root]);
+    // A set hands out what is added to it while it is walked.
+    for (const id of reached) {
+      rootOf.set(id, root);
+      for (const child of childrenOf.get(id) ?? []) if (!rootOf.has(child)) reached.add(child);
+    }
+  };
+  for (const id of roots) follow(id);
   // Where a chain comes back to itself there is no lowest one: each member that nothing else leads to begins a tree.
-  const reached = new Set(roots);
-  for (const id of reached) for (const child of childrenOf.get(id) ?? []) reached.add(child);
   for (const { id } of graph.nodes) {
-    if (reached.has(id)) continue;
+    if (rootOf.has(id)) continue;
     roots.push(id);
-    reached.add(id);
-    for (const one of reached) for (const child of childrenOf.get(one) ?? []) reached.add(child);
+    follow(id);
   }
-  return { byId, edgeOf, childrenOf, roots };
+  return { byId, edgeOf, childrenOf, roots, rootOf };
 }
 
 export interface Placed {
@@ -75,13 +85,24 @@ export function shownChildren(
   return all.length <= most ? all : all.filter((child, index) => index < most || kept.has(child));
 }
 
-/** Places every image that is shown. */
-export function layOut(relations: Relations, shown: Shown): Placed[] {
+/** Chains that stand under each other before another column of them begins, and how many rows a square of folded ones has. */
+const leastRows = 12;
+const rowsOfSquare = 1.5;
+
+/**
+ * Places every image that is shown. `trees`: the lowest image of each chain; many of them stand in columns, each chain always in the same
+ * one, whatever of it is open.
+ */
+export function layOut(relations: Relations, shown: Shown, trees: readonly string[] = relations.roots): Placed[] {
   const placed: Placed[] = [];
   const seen = new Set<string>();
+  /** Where the column of chains begins, and how deep those in it are. */
+  let left = 0;
+  let deepest = 0;
   /** Gives the middle of the node and where the tree ends. */
   const place = (id: string, depth: number, top: number): { readonly middle: number; readonly end: number } => {
     seen.add(id);
+    deepest = Math.max(deepest, depth);
     const node = relations.byId.get(id);
     const height = node === undefined ? bodyHeight : heightOf(node);
     const children = shownChildren(relations, id, shown).filter((child) => !seen.has(child));
@@ -99,14 +120,20 @@ export function layOut(relations: Relations, shown: Shown): Placed[] {
     const hidden = children.length === 0 && direct > 0 ? (node?.above ?? direct) : direct - children.length;
     placed.push({
       id,
-      x: depth * (nodeWidth + between.column),
+      x: left + depth * columnWidth,
       y: middle - height / 2,
       height,
       hidden: shown.closed.has(id) || hidden > 0 ? Math.max(0, hidden) : 0,
     });
     return { middle, end: Math.max(end - (children.length > 0 ? between.row : 0), middle + height / 2) };
   };
-  let top = 0;
-  for (const root of relations.roots) if (!seen.has(root)) top = place(root, 0, top).end + between.tree;
+  const rows = Math.max(leastRows, Math.ceil(rowsOfSquare * Math.sqrt(trees.length)));
+  for (let first = 0; first < trees.length; first += rows) {
+    let top = 0;
+    deepest = 0;
+    for (const root of trees.slice(first, first + rows))
+      if (!seen.has(root)) top = place(root, 0, top).end + between.tree;
+    left += (deepest + 1) * columnWidth;
+  }
   return placed;
 }

@@ -27,6 +27,13 @@ export function reasonOf(edge: GraphEdge): string {
   });
 }
 
+/** As it stands on the node. */
+function shownHealth({ kind, health }: GraphNode): string | null {
+  if (kind === 'missing' || health === 'gone') return t('chain.not-there');
+  if (health === 'problem') return t('chain.unreadable');
+  return health === 'dirty' ? t('chain.dirty') : null;
+}
+
 export function describeNode(view: ChainView, node: GraphNode): string {
   const edge = view.relations.edgeOf.get(node.id) ?? null;
   const base = edge === null ? null : view.node(edge.parent);
@@ -34,8 +41,12 @@ export function describeNode(view: ChainView, node: GraphNode): string {
     nameOf(node),
     node.format ?? t('format.unknown'),
     node.allocated === null ? null : sizeText(node.allocated),
-    node.health === 'ok' ? null : t(`chain.health.${node.health}`),
-    base === null ? t('relatives.no-parent') : t('chain.stands-on', { name: nameOf(base) }),
+    shownHealth(node),
+    base === null
+      ? node.kind === 'image'
+        ? t('relatives.no-parent')
+        : null
+      : t('chain.stands-on', { name: nameOf(base) }),
     edge === null || !isBroken(edge) ? null : reasonOf(edge),
     node.children === 0 ? null : t('chain.carries', { count: node.children }),
     view.supplier === node.id ? t('chain.supplies') : null,
