@@ -34,6 +34,7 @@ const made = [
   'format.',
   'problem-text.',
   'column.',
+  'chain-refused.',
   'filter.',
   'gate.',
   'palette.',

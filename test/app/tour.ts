@@ -38,6 +38,7 @@ export const pages: readonly Place[] = [
     click: { text: 'check.run', then: '[data-testid=check-result]' },
   },
   { name: 'hex', image: 'base', tab: 'hex', ready: '[data-part=hex]' },
+  { name: 'chains', address: '#/chains', ready: '[data-testid=chain] button' },
   { name: 'problems', address: '#/problems', ready: 'h1' },
   { name: 'jobs', address: '#/jobs', ready: 'h1' },
   { name: 'settings', address: '#/settings', ready: 'h1' },
