@@ -1066,7 +1066,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'steps.hex': '查看其字节',
   'steps.hex-text': '文件中的每个字段都有名称和含义。',
   'steps.hide': '隐藏入门步骤',
-  'steps.map': '查看其分布图',
+  'steps.map': '查看其映射图',
   'steps.map-text': '哪些是数据，哪些为空，各自在文件中的位置。',
   'steps.not-there': '该示例已不存在',
   'steps.parent': '找回被移走的父映像',
