@@ -7,21 +7,23 @@ import { readJournal, type Journal } from './read.ts';
 import { JournalWriter } from './write.ts';
 
 /**
- * True when `journal` is that of a verb which ended early (or is being taken back): the image is to be put back. A journal of a group that
- * does not say that it is done is done all the same when the first one of the group is, or is gone: it goes only after that, or after it
- * has marked the others. Throws what reading the first one throws.
+ * True when `journal` is that of a verb which ended early (or is being taken back): the image is to be put back. In a group the first journal
+ * decides. One that does not say that it is done is done all the same when the first one is, or is gone: that goes only after it, or after it
+ * has marked the others. One that is done is to be put back when the first one is marked so: it is the first that is marked. Throws what
+ * reading the first one throws.
  */
 export function isUnfinished(journal: Journal, file: string): boolean {
-  if (journal.state !== 'running') return false;
+  const isRunning = journal.state === 'running';
   const first = journal.group?.members[0];
-  if (journal.undoing || first === undefined) return true;
+  if (journal.undoing || first === undefined) return isRunning;
   const decides = journalPath(first);
-  if (decides === file) return true;
+  if (decides === file) return isRunning;
   if (!fs.existsSync(decides)) return false;
   const storage = openFile(decides, { writable: false, lock: 'none' });
   try {
     const other = readJournal(storage, true);
-    return other !== null && other.group?.id === journal.group?.id && other.state === 'running';
+    if (other === null || other.group?.id !== journal.group?.id) return false;
+    return isRunning ? other.state === 'running' : other.undoing;
   } finally {
     storage.close();
   }

@@ -54,7 +54,7 @@ export function takeBack(name: string, taking: TakingBack): TakenBack {
   try {
     const first = openMember(name, taking, members);
     const { verb, command, time, group } = first.journal;
-    const unfinished = first.journal.state === 'running';
+    const unfinished = isUnfinished(first.journal, first.storage.name);
     for (const other of unfinished ? [] : (group?.members ?? [])) {
       if (realPath(other) === realPath(name)) continue;
       let member: Member;
@@ -84,17 +84,20 @@ export function takeBack(name: string, taking: TakingBack): TakenBack {
   }
 }
 
-/** What was finished last is put back first; from the first change on all are marked, so that whoever opens one later goes on. */
+/**
+ * What was finished last is put back first; before the first change all are marked, so that whoever opens one later goes on. The one that
+ * was finished first decides for all, and so is marked first.
+ */
 function putBack(members: readonly Member[]): void {
   const group = members[0]?.journal.group?.members ?? [];
-  const sorted = [...members].sort((a, b) => group.indexOf(realPath(b.name)) - group.indexOf(realPath(a.name)));
+  const sorted = [...members].sort((a, b) => group.indexOf(realPath(a.name)) - group.indexOf(realPath(b.name)));
   // Of a verb that ended early only this image is here.
   for (const { journal, storage } of members.length === 1 ? members : []) markOthers(journal, storage.name);
   const marked = sorted.map((member) => ({
     ...member,
     writer: JournalWriter.takingBack(member.storage, member.journal),
   }));
-  for (const { writer, storage, files } of marked) rollBack(writer, storage, files);
+  for (const { writer, storage, files } of marked.reverse()) rollBack(writer, storage, files);
 }
 
 function openMember(name: string, taking: TakingBack, members: Member[]): Member {
