@@ -675,7 +675,7 @@ export const en = {
   'mark.filled': 'takes the content',
   'mark.gone': 'goes',
   'mark.harmed': 'reads something else',
-  'mark.lost': 'loses what it stands on',
+  'mark.lost': 'loses its base',
   'mark.made': 'is made',
   'mark.moved': 'moves',
   'mark.told': 'is told',
