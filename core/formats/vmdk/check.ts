@@ -88,7 +88,7 @@ function actualSize(extent: Extent): number {
 function* checkParent(node: VmdkNode): Generator<Finding, void, void> {
   const { name, descriptor, gate } = node;
   try {
-    openParent(name, descriptor, { withBacking: true, gate })?.close();
+    openParent(name, descriptor, { withBacking: true, forRepair: false, gate })?.close();
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
     const changed = error.code === 'vmdk/parent-changed';

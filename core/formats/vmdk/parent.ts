@@ -57,7 +57,7 @@ export function cidOf(node: BlockNode): number {
 export function openParent(
   name: string,
   descriptor: Descriptor,
-  request: Pick<OpenRequest, 'withBacking' | 'gate' | 'lenient'>,
+  request: Pick<OpenRequest, 'withBacking' | 'gate' | 'lenient' | 'forRepair'>,
 ): BlockNode | null {
   if (!request.withBacking) return null;
   const { parentCid, parentHint } = descriptor;
@@ -80,7 +80,9 @@ export function openParent(
   }
   try {
     const change = isUnreadable(parent) ? null : parentChange(descriptor, parent);
-    if (change !== null) throw change;
+    // Who repairs is told by the check.
+    const mayDiffer = request.forRepair && request.lenient === undefined;
+    if (change !== null && !mayDiffer) throw change;
   } catch (error) {
     parent.close();
     throw error;
