@@ -8,6 +8,8 @@ export type ChainChange =
   | { readonly kind: 'merge' }
   | { readonly kind: 'flatten' }
   | { readonly kind: 'rebase'; readonly base: string; readonly unsafe: boolean }
+  /** `all`: every image that misses the same file is told; else this one alone. */
+  | { readonly kind: 'relink'; readonly base: string; readonly all: boolean }
   | { readonly kind: 'migrate'; readonly target: string; readonly chain: boolean }
   | { readonly kind: 'delete' };
 
@@ -75,10 +77,18 @@ export function chainAfter(graph: ImageGraph, id: string, change: ChainChange): 
       return { graph: { ...graph, edges: others }, marks };
     case 'rebase': {
       marks.set(id, change.unsafe ? 'harmed' : 'elsewhere');
-      const known = graph.nodes.find(({ file }) => file === change.base);
-      const base = known ?? blank(change.base, null, null);
-      const nodes = known === undefined ? [...graph.nodes, base] : graph.nodes;
+      const { nodes, base } = withBase(graph, change.base);
       return { graph: { ...graph, nodes, edges: [...others, whole(id, base.id)] }, marks };
+    }
+    case 'relink': {
+      const told = change.all ? graph.edges.filter((edge) => edge.parent === parent).map(({ child }) => child) : [id];
+      for (const one of told) marks.set(one, 'told');
+      const { nodes, base } = withBase(graph, change.base);
+      const kept = graph.edges.filter(({ child }) => !told.includes(child));
+      // Nobody knows of the lost file any more once nobody stands on it.
+      const lost = kept.some((edge) => edge.parent === parent) ? null : parent;
+      const left = nodes.filter((node) => node.id !== lost || (node.kind !== 'missing' && node.health !== 'gone'));
+      return { graph: { ...graph, nodes: left, edges: [...kept, ...told.map((one) => whole(one, base.id))] }, marks };
     }
     case 'migrate': {
       const moved = new Set([id, ...(change.chain ? below(graph, id) : [])]);
@@ -99,6 +109,13 @@ export function chainAfter(graph: ImageGraph, id: string, change: ChainChange): 
         marks,
       };
   }
+}
+
+/** The image at `file`, which the graph need not have yet. */
+function withBase(graph: ImageGraph, file: string): { readonly nodes: readonly GraphNode[]; readonly base: GraphNode } {
+  const known = graph.nodes.find((node) => node.file === file);
+  const base = known ?? blank(file, null, null);
+  return { nodes: known === undefined ? [...graph.nodes, base] : graph.nodes, base };
 }
 
 function whole(child: string, parent: string): ImageGraph['edges'][number] {

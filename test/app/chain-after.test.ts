@@ -48,6 +48,21 @@ describe('the preview of a chain', () => {
       '...top elsewhere',
     ]);
     expect(shown('top', { kind: 'rebase', base: '/elsewhere', unsafe: true })).toEqual(['/elsewhere', '.top harmed']);
+    expect(shown('top', { kind: 'relink', base: '/n/mid', all: false })).toEqual(['/n/mid', '.top told']);
+    const lost = {
+      ...graph,
+      nodes: graph.nodes.map((one) =>
+        one.id === 'base' ? { ...one, kind: 'missing' as const, health: 'gone' as const } : one,
+      ),
+    };
+    const found = chainAfter(lost, 'mid', { kind: 'relink', base: '/n/base', all: true });
+    expect([...found.marks]).toEqual([
+      ['mid', 'told'],
+      ['other', 'told'],
+    ]);
+    expect(found.graph.nodes.some(({ id }) => id === 'base')).toBe(false);
+    const one = chainAfter(lost, 'mid', { kind: 'relink', base: '/n/base', all: false });
+    expect(one.graph.nodes.some(({ id }) => id === 'base')).toBe(true);
     expect(shown('mid', { kind: 'migrate', target: '/n/mid', chain: true })).toEqual([
       'base moved',
       '.mid moved',

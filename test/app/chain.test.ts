@@ -176,6 +176,9 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
     await panel()
       .getByText(path.join(folder, 'nas', 'found.qcow2'))
       .waitFor();
+    await expect
+      .poll(async () => (await panel().getByTestId('preview').innerText()).replaceAll(/\s+/g, ' '), patient)
+      .toBe('Now gone.qcow2 └ orphan.qcow2 Afterwards found.qcow2 └ orphan.qcow2 ↪ is told');
     await panel().getByRole('button', { name: 'Use this one' }).click();
     await expect
       .poll(
