@@ -6,6 +6,7 @@ type Detail = Readonly<Record<string, unknown>>;
 interface Sentences {
   readonly errors: Readonly<Record<string, string>>;
   readonly system: Readonly<Record<string, string>>;
+  readonly findings: readonly (readonly [RegExp, string])[];
 }
 
 let current = $state.raw<Sentences | null>(null);
@@ -15,8 +16,9 @@ let isAsked = false;
 export function fetchErrorTexts(): void {
   if (shownLanguage() !== 'zh-CN' || isAsked) return;
   isAsked = true;
-  void import('./messages/errors.zh-cn.ts').then(
-    ({ errorsZhCN, systemZhCN }) => (current = { errors: errorsZhCN, system: systemZhCN }),
+  void Promise.all([import('./messages/errors.zh-cn.ts'), import('./messages/findings.zh-cn.ts')]).then(
+    ([{ errorsZhCN, systemZhCN }, { findingsZhCN }]) =>
+      (current = { errors: errorsZhCN, system: systemZhCN, findings: findingsZhCN }),
     // What cannot be fetched now (the server is away) is asked for again; until then the sentences are English.
     () => (isAsked = false),
   );
@@ -35,4 +37,11 @@ export function errorText(code: string | null, detail: Detail, english: string):
     if (name === 'work') return messageOf(`work.${text}`) ?? text;
     return current?.system[text] ?? text;
   });
+}
+
+/** What a check found, or would do about it, in the language of the window; `english` where there is no sentence for it. */
+export function findingText(english: string): string {
+  if (shownLanguage() !== 'zh-CN') return english;
+  const known = current?.findings.find(([pattern]) => pattern.test(english));
+  return known === undefined ? english : english.replace(known[0], known[1]);
 }

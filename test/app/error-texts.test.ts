@@ -4,6 +4,7 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { errorCodes } from '../../core/errors/messages.ts';
 import { errorsZhCN } from '../../renderer/text/messages/errors.zh-cn.ts';
+import { findingsZhCN } from '../../renderer/text/messages/findings.zh-cn.ts';
 
 /** Never seen in the window: the command line alone does that. */
 const commandLineOnly = ['bench/request', 'bench/memory', 'bench/flush', 'serve/listen'];
@@ -28,6 +29,24 @@ function rowOf(code: string): string {
   const rest = source.slice(start + 3);
   return rest.slice(0, rest.search(/\n {2}'|\n\} as const|\n {2}\.\.\.|\n {2}\/\//));
 }
+
+describe('what a check finds, in Chinese', () => {
+  it('goes by sentences that the engine has', () => {
+    const core = path.resolve(import.meta.dirname, '../../core');
+    const all = fs
+      .readdirSync(core, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => fs.readFileSync(path.join(core, name), 'utf8'))
+      .join('\n');
+    for (const [pattern] of findingsZhCN) {
+      // The words before the first figure.
+      const start = pattern.source.slice(1).split(/ \(|\(|\$/)[0] ?? '';
+      const known = all.includes(start) || all.includes(start.replace(/^(Leaked|ERROR) /, ''));
+      expect(known, pattern.source).toBe(true);
+    }
+    expect(findingsZhCN.length).toBeGreaterThan(15);
+  });
+});
 
 describe('the sentences of errors in Chinese', () => {
   it('are there for every code that can reach the window', () => {
