@@ -132,8 +132,12 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
       const address = `#/image/${id}/${tab}?view=guest&at=${hex(MiB)}`;
       await go(address);
       await page.getByRole('button', { name: 'Copy address' }).click();
-      await page.getByText('The address is in the clipboard').first().waitFor();
+      const said = page.getByRole('status').filter({ hasText: 'The address is in the clipboard' });
+      await said.first().waitFor();
       const copied = await page.evaluate<string>('navigator.clipboard.readText()');
+      // It would lie over the button of the other tab.
+      await said.getByRole('button', { name: 'Close' }).click();
+      await said.first().waitFor({ state: 'detached' });
       expect(copied).toBe(`platter://image/${id}?view=${tab}&of=guest&at=${hex(MiB)}`);
       const link = parseImageLink(copied);
       expect(link).not.toBeNull();
