@@ -130,6 +130,7 @@ async function reload(id: string): Promise<void> {
 }
 
 function settle(entry: JobEntry): void {
+  if (undecided.has(entry.id)) return; // the person is being asked
   const started = asked.get(entry.id);
   asked.delete(entry.id);
   if (started !== undefined && entry.error?.code === 'gate/ask') {

@@ -36,11 +36,28 @@ export type ThreadMessage =
 /** Milliseconds between two messages of progress at least. */
 const progressEvery = 50;
 
+/** How nice a job is to the window (0 to 19). */
+const niceness = 10;
+
+/**
+ * Lets the window and its server go first where a job wants every processor, once it is at work: what refuses it is known soon. Only Linux
+ * has a niceness for each thread, which the threads that this one starts take over; elsewhere it would slow the whole program.
+ */
+function letOthersFirst(): void {
+  if (process.platform !== 'linux') return;
+  try {
+    os.setPriority(0, niceness);
+  } catch {
+    // A container may forbid it: then the job is as urgent as everything else.
+  }
+}
+
 function threadJob(control: ControlWords, say: (message: ThreadMessage) => void): Job {
   let last = -Infinity;
   let phase = '';
   return {
     progress(progress) {
+      if (last === -Infinity) letOthersFirst();
       const now = performance.now();
       if (progress.phase === phase && progress.done < progress.total && now - last < progressEvery) return;
       last = now;
@@ -57,22 +74,6 @@ function threadJob(control: ControlWords, say: (message: ThreadMessage) => void)
       if (shouldStop(control)) throw new ImageError('request/cancelled');
     },
   };
-}
-
-/** How nice a job is to the window (0 to 19). */
-const niceness = 10;
-
-/**
- * Lets the window and its server go first where a job wants every processor. Only Linux has a niceness for each thread, which the threads
- * that this one starts take over; elsewhere it would slow the whole program.
- */
-function letOthersFirst(): void {
-  if (process.platform !== 'linux') return;
-  try {
-    os.setPriority(0, niceness);
-  } catch {
-    // A container may forbid it: then the job is as urgent as everything else.
-  }
 }
 
 async function perform(task: ThreadTask, say: (message: ThreadMessage) => void): Promise<ThreadMessage> {
@@ -95,7 +96,6 @@ async function perform(task: ThreadTask, say: (message: ThreadMessage) => void):
 
 const port = parentPort;
 if (port !== null) {
-  letOthersFirst();
   const say = (message: ThreadMessage): void => port.postMessage(message);
   say(await perform(workerData as ThreadTask, say));
 }

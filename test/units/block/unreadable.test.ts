@@ -133,8 +133,8 @@ describe.each(formats)('%s over a parent that cannot be read', (id) => {
     seen.node.close();
   });
 
-  // qcow and qcow2 know their parents by name only.
-  it.skipIf(id.startsWith('qcow'))('another than it was: its bytes are not shown', () => {
+  if (id.startsWith('qcow')) return; // they know their parents by name only
+  it('another than it was: its bytes are not shown', () => {
     const folder = fs.mkdtempSync(path.join(scratch, 'other-'));
     const [top, expected] = makeChain(folder, driver);
     const base = path.join(folder, `base${path.extname(top)}`);
