@@ -89,9 +89,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
 
   it('of a delete, which then is what was foretold', async () => {
     const sheet = await open('middle.qcow2', 'delete');
-    await previewOf(sheet).toBe(
-      `${now} Afterwards base.qcow2 └ middle.qcow2 ✕ goes └ top.qcow2 ✕ loses what it stands on`,
-    );
+    await previewOf(sheet).toBe(`${now} Afterwards base.qcow2 └ middle.qcow2 ✕ goes └ top.qcow2 ✕ loses its base`);
     await sheet.getByRole('checkbox').last().check();
     await bench.finish('Delete');
     expect(fs.existsSync(images.at('middle.qcow2'))).toBe(false);

@@ -104,8 +104,19 @@ export async function walkLeak(page: Page, { lost, refcount }: SeenImages, shoot
   await shoot('05-gone');
 }
 
+/** What a job said lies over the buttons of a place until it goes away by itself. */
+async function closeToasts(page: Page): Promise<void> {
+  const close = page.getByRole('status').getByRole('button', { name: 'Close' });
+  while ((await close.count()) > 0)
+    await close
+      .first()
+      .click({ timeout: 2000 })
+      .catch(() => {}); // it went away by itself
+}
+
 /** Which image of a chain of five supplies sector 2048: on the map of the topmost one, and then in the image itself. */
 export async function walkChain(page: Page, shoot: Shoot): Promise<void> {
+  await closeToasts(page);
   await openImagePage(page, '5-running.qcow2', 'Map');
   await page.getByRole('table', { name: 'Guest disk' }).waitFor();
   const address = page.url().replace(/\/map.*$/, `/map?view=guest&at=${hex(2048 * 512)}`);
