@@ -341,6 +341,13 @@ const pattern = v.strictObject({
 });
 /** `guest`, `snapshot:` with an id behind it, or the role of a file. */
 const view = v.pipe(v.string(), v.minLength(1), v.maxLength(100));
+/** Some bytes of a view. */
+const windowOfBytes = v.strictObject({
+  session,
+  view,
+  start: offset,
+  length: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostBytes)),
+});
 
 export const contract = {
   program: {
@@ -484,27 +491,9 @@ export const contract = {
       )
       .output(output<ImageSession>()),
     close: oc.input(v.strictObject({ session })).output(output<null>()),
-    bytes: oc
-      .input(
-        v.strictObject({
-          session,
-          view,
-          start: offset,
-          length: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostBytes)),
-        }),
-      )
-      .output(output<Blob>()),
+    bytes: oc.input(windowOfBytes).output(output<Blob>()),
     /** What of a window that `bytes` refuses cannot be read, and why: the rest of it can be asked for. */
-    unread: oc
-      .input(
-        v.strictObject({
-          session,
-          view,
-          start: offset,
-          length: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(mostBytes)),
-        }),
-      )
-      .output(output<UnreadWindow>()),
+    unread: oc.input(windowOfBytes).output(output<UnreadWindow>()),
     regions: oc
       .input(v.strictObject({ session, view, from: offset, limit, structures: v.optional(v.boolean(), false) }))
       .output(output<{ readonly regions: readonly RegionFacts[]; readonly next: number | null }>()),

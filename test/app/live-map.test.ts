@@ -1,5 +1,4 @@
 // An image that fills while it is watched: the pixels of its map from free to full, pause, the finished image, cancel, a job that fails.
-import { AxeBuilder } from '@axe-core/playwright';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -9,6 +8,8 @@ import { coarser } from '../../renderer/features/clusters/live-cells.ts';
 import { describeWith } from '../peers.ts';
 import { scratchFolder } from '../scratch.ts';
 import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { graveFaults } from './grave-faults.ts';
+import { tokenColour } from './token-colour.ts';
 
 const MiB = 1024 * 1024;
 
@@ -103,20 +104,8 @@ describeWith(
       });
     })(${JSON.stringify(places)})`);
     }
-    const token = (name: string): Promise<string> =>
-      page.evaluate<string>(`((name) => {
-      const probe = document.body.appendChild(document.createElement('i'));
-      probe.style.color = 'var(' + name + ')';
-      const numbers = getComputedStyle(probe).color.match(/\\d+/g).slice(0, 3);
-      probe.remove();
-      return numbers.map((value) => Number(value).toString(16).padStart(2, '0')).join('');
-    })(${JSON.stringify(name)})`);
-    const seriousFaults = async (): Promise<string[]> => {
-      const { violations } = await new AxeBuilder({ page }).analyze();
-      return violations
-        .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-        .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
-    };
+    const token = (name: string): Promise<string> => tokenColour(page, name);
+    const seriousFaults = (): Promise<string[]> => graveFaults(page);
     async function until(condition: () => Promise<boolean>, what: string): Promise<void> {
       for (const end = Date.now() + 30_000; Date.now() < end;) {
         if (await condition()) return;

@@ -1,6 +1,5 @@
 // Layers of the map in the window: a snapshot's disk, how often clusters are referred to, pieces, findings on the disk; the colours on
 // the canvas against refcounts and tables that the test reads from the file itself.
-import { AxeBuilder } from '@axe-core/playwright';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -9,6 +8,8 @@ import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
 import { scratchFolder } from '../scratch.ts';
 import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { graveFaults } from './grave-faults.ts';
+import { tokenColour } from './token-colour.ts';
 
 const cluster = 65536;
 
@@ -106,20 +107,8 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
       });
     })(${JSON.stringify(cells)})`);
   }
-  const token = (name: string): Promise<string> =>
-    page.evaluate<string>(`((name) => {
-      const probe = document.body.appendChild(document.createElement('i'));
-      probe.style.color = 'var(' + name + ')';
-      const numbers = getComputedStyle(probe).color.match(/\\d+/g).slice(0, 3);
-      probe.remove();
-      return numbers.map((value) => Number(value).toString(16).padStart(2, '0')).join('');
-    })(${JSON.stringify(name)})`);
-  const seriousFaults = async (): Promise<string[]> => {
-    const { violations } = await new AxeBuilder({ page }).analyze();
-    return violations
-      .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-      .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
-  };
+  const token = (name: string): Promise<string> => tokenColour(page, name);
+  const seriousFaults = (): Promise<string[]> => graveFaults(page);
 
   it('shows the disk of a snapshot, keeps it on the way to hex and back, and tells what others have too', async () => {
     await openMap('snap.qcow2');

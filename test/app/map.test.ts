@@ -9,6 +9,7 @@ import { quickFolder } from '../scratch.ts';
 import { useBench } from './bench.ts';
 import { graveFaults } from './grave-faults.ts';
 import { runCommand } from './sheet-bench.ts';
+import { tokenColour } from './token-colour.ts';
 import { missingWindow } from './window.ts';
 
 describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow() }, 'the cluster map', () => {
@@ -87,14 +88,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
       });
     })(${JSON.stringify(cells)})`);
   }
-  const token = (name: string): Promise<string> =>
-    page.evaluate<string>(`((name) => {
-      const probe = document.body.appendChild(document.createElement('i'));
-      probe.style.color = 'var(' + name + ')';
-      const numbers = getComputedStyle(probe).color.match(/\\d+/g).slice(0, 3);
-      probe.remove();
-      return numbers.map((value) => Number(value).toString(16).padStart(2, '0')).join('');
-    })(${JSON.stringify(name)})`);
+  const token = (name: string): Promise<string> => tokenColour(page, name);
   const level = async (): Promise<number> => Number(await canvas().getAttribute('data-level'));
   const seriousFaults = () => graveFaults(page);
 
