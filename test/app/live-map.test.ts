@@ -2,12 +2,13 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { coarser } from '../../renderer/features/clusters/live-cells.ts';
 import { describeWith } from '../peers.ts';
 import { scratchFolder } from '../scratch.ts';
-import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { useBench } from './bench.ts';
+import { missingWindow } from './window.ts';
 import { graveFaults } from './grave-faults.ts';
 import { tokenColour } from './token-colour.ts';
 
@@ -30,42 +31,23 @@ describeWith(
     const folder = scratchFolder('live-window');
     const disks = path.join(folder, 'disks');
     const run = (program: string, ...args: string[]): string =>
-      execFileSync(program, args, {
-        cwd: disks,
-        encoding: 'utf8',
-        env: { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') },
-      });
-    const platter = (...args: string[]): string =>
-      run(process.execPath, path.resolve(import.meta.dirname, '../../dist/cli/main.js'), ...args);
-    let served: Served;
-    let browser: Browser;
-    let shown: Awaited<ReturnType<typeof openWindow>>;
+      execFileSync(program, args, { cwd: disks, encoding: 'utf8' });
     let page: Page;
 
-    beforeAll(async () => {
-      fs.mkdirSync(disks);
-      // 64 MiB: noise, but for the zeroes from 24 to 40 MiB.
-      const source = fs.openSync(path.join(disks, 'source.raw'), 'w');
-      const noise = Buffer.alloc(MiB);
-      for (let index = 0; index < noise.length; index++) noise[index] = (index * index * 31 + (index >> 3)) & 0xff;
-      for (let piece = 0; piece < 64; piece++)
-        if (piece < 24 || piece >= 40) fs.writeSync(source, noise, 0, MiB, piece * MiB);
-      fs.closeSync(source);
-      platter('datastore', 'add', disks);
-      platter('datastore', 'scan');
-      served = await serveWindow(folder);
-      browser = await launchBrowser();
-      shown = await openWindow(browser, served.url);
-      ({ page } = shown);
+    const bench = useBench(folder, {
+      stores: ['disks'],
+      prepare() {
+        // 64 MiB: noise, but for the zeroes from 24 to 40 MiB.
+        const source = fs.openSync(path.join(disks, 'source.raw'), 'w');
+        const noise = Buffer.alloc(MiB);
+        for (let index = 0; index < noise.length; index++) noise[index] = (index * index * 31 + (index >> 3)) & 0xff;
+        for (let piece = 0; piece < 64; piece++)
+          if (piece < 24 || piece >= 40) fs.writeSync(source, noise, 0, MiB, piece * MiB);
+        fs.closeSync(source);
+      },
     });
-
-    afterAll(async () => {
-      await browser.close();
-      await served.stop();
-    });
-
-    afterEach(() => {
-      expect(shown.faults.splice(0)).toEqual([]);
+    beforeAll(() => {
+      ({ page } = bench());
     });
 
     /** Starts a slow convert in its sheet and follows the link in the tray. */

@@ -3,11 +3,13 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../peers.ts';
 import { scratchFolder } from '../scratch.ts';
-import { launchBrowser, missingWindow, openWindow, serveWindow, type Served } from './window.ts';
+import { useBench } from './bench.ts';
+import { runCommand } from './sheet-bench.ts';
+import { missingWindow } from './window.ts';
 import { graveFaults } from './grave-faults.ts';
 import { tokenColour } from './token-colour.ts';
 
@@ -17,16 +19,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
   const folder = scratchFolder('map-layers-window');
   const disks = path.join(folder, 'disks');
   const run = (program: string, ...args: string[]): string =>
-    execFileSync(program, args, {
-      cwd: disks,
-      encoding: 'utf8',
-      env: { ...process.env, PLATTER_CATALOGUE: path.join(folder, 'catalogue.db') },
-    });
-  const platter = (...args: string[]): string =>
-    run(process.execPath, path.resolve(import.meta.dirname, '../../dist/cli/main.js'), ...args);
-  let served: Served;
-  let browser: Browser;
-  let shown: Awaited<ReturnType<typeof openWindow>>;
+    execFileSync(program, args, { cwd: disks, encoding: 'utf8' });
   let page: Page;
   /** The bytes of the image with snapshots, read without Platter. */
   let bytes: Buffer;
@@ -34,45 +27,35 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
   const refcount = (host: number): number =>
     bytes.readUInt16BE(word(word(48) + Math.floor(host / 32768) * 8) + (host % 32768) * 2);
 
-  beforeAll(async () => {
-    fs.mkdirSync(disks);
-    run('qemu-img', 'create', '-q', '-f', 'qcow2', 'snap.qcow2', '64M');
-    run('qemu-io', '-c', 'write -P 1 0 4M', 'snap.qcow2');
-    run('qemu-img', 'snapshot', '-c', 'before', 'snap.qcow2');
-    run('qemu-io', '-c', 'write -P 2 0 1M', '-c', 'write -P 3 32M 2M', 'snap.qcow2');
-    run('qemu-img', 'snapshot', '-c', 'after', 'snap.qcow2');
-    run('qemu-io', '-c', 'write -P 4 33M 64k', 'snap.qcow2');
-    bytes = fs.readFileSync(path.join(disks, 'snap.qcow2'));
-    run('qemu-img', 'create', '-q', '-f', 'qcow2', 'torn.qcow2', '64M');
-    run('qemu-io', '-c', 'write -P 1 0 4M', 'torn.qcow2');
-    // The entry of the cluster at 2 MiB points into the middle of a cluster; the cluster at 3 MiB is not counted.
-    const torn = fs.openSync(path.join(disks, 'torn.qcow2'), 'r+');
-    const tornWord = (at: number): number => {
-      const eight = Buffer.alloc(8);
-      fs.readSync(torn, eight, 0, 8, at);
-      return Number(eight.readBigUInt64BE() & 0x00ff_ffff_ffff_fe00n);
-    };
-    const l2 = tornWord(tornWord(40));
-    const host = tornWord(l2 + 48 * 8);
-    fs.writeSync(torn, Buffer.from('8000000000000200', 'hex'), 0, 8, l2 + 32 * 8);
-    fs.writeSync(torn, Buffer.from([0, 0]), 0, 2, tornWord(tornWord(48)) + (host / cluster) * 2);
-    fs.closeSync(torn);
-    run('qemu-img', 'create', '-q', '-f', 'raw', 'plain.raw', '4M');
-    platter('datastore', 'add', disks);
-    platter('datastore', 'scan');
-    served = await serveWindow(folder);
-    browser = await launchBrowser();
-    shown = await openWindow(browser, served.url);
-    ({ page } = shown);
+  const bench = useBench(folder, {
+    stores: ['disks'],
+    prepare() {
+      run('qemu-img', 'create', '-q', '-f', 'qcow2', 'snap.qcow2', '64M');
+      run('qemu-io', '-c', 'write -P 1 0 4M', 'snap.qcow2');
+      run('qemu-img', 'snapshot', '-c', 'before', 'snap.qcow2');
+      run('qemu-io', '-c', 'write -P 2 0 1M', '-c', 'write -P 3 32M 2M', 'snap.qcow2');
+      run('qemu-img', 'snapshot', '-c', 'after', 'snap.qcow2');
+      run('qemu-io', '-c', 'write -P 4 33M 64k', 'snap.qcow2');
+      bytes = fs.readFileSync(path.join(disks, 'snap.qcow2'));
+      run('qemu-img', 'create', '-q', '-f', 'qcow2', 'torn.qcow2', '64M');
+      run('qemu-io', '-c', 'write -P 1 0 4M', 'torn.qcow2');
+      // The entry of the cluster at 2 MiB points into the middle of a cluster; the cluster at 3 MiB is not counted.
+      const torn = fs.openSync(path.join(disks, 'torn.qcow2'), 'r+');
+      const tornWord = (at: number): number => {
+        const eight = Buffer.alloc(8);
+        fs.readSync(torn, eight, 0, 8, at);
+        return Number(eight.readBigUInt64BE() & 0x00ff_ffff_ffff_fe00n);
+      };
+      const l2 = tornWord(tornWord(40));
+      const host = tornWord(l2 + 48 * 8);
+      fs.writeSync(torn, Buffer.from('8000000000000200', 'hex'), 0, 8, l2 + 32 * 8);
+      fs.writeSync(torn, Buffer.from([0, 0]), 0, 2, tornWord(tornWord(48)) + (host / cluster) * 2);
+      fs.closeSync(torn);
+      run('qemu-img', 'create', '-q', '-f', 'raw', 'plain.raw', '4M');
+    },
   });
-
-  afterAll(async () => {
-    await browser.close();
-    await served.stop();
-  });
-
-  afterEach(() => {
-    expect(shown.faults.splice(0)).toEqual([]);
+  beforeAll(() => {
+    ({ page } = bench());
   });
 
   const canvas = (view: string) => page.locator(`[data-testid="map-${view}"]`);
@@ -200,7 +183,7 @@ describeWith({ peers: ['chromium', 'qemu-img', 'qemu-io'], unless: missingWindow
 
   it('marks on the disk what a check found in the file', async () => {
     // The exit code says that something was found.
-    expect(() => platter('image', 'check', path.join(disks, 'torn.qcow2'))).toThrow('Command failed');
+    expect(() => runCommand(folder, ['image', 'check', path.join(disks, 'torn.qcow2')])).toThrow('Command failed');
     await openMap('torn.qcow2');
     await drawn('guest');
     await page.getByText('of them lie on the disk').waitFor();

@@ -314,9 +314,9 @@ export function changesInPlace(rows: readonly VerbRow[], program: (argv: readonl
           }
         });
 
+        const { undo = 'image' } = row;
+        if (undo === null) return; // there is nothing to take it back with
         itWith({ unless: cannotKill }, 'is killed while it is taken back', { timeout: 3_600_000 }, async () => {
-          const { undo = 'image' } = row;
-          if (undo === null) return; // there is nothing to take it back with
           const takeBack = async (at: Order['at'], when: Moment): Promise<Outcome> => {
             start();
             expect(await program(row.argv)).toBe(0);
